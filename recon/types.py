@@ -1,0 +1,147 @@
+"""Event data: one `NamedTuple` an event, padded arrays beside a `valid` mask.
+
+A batch is one more leading axis; a length is a capacity, not a count. Units everywhere: mm, GeV, ns, rad, T;
+`recon.io` converts. Arrays are NumPy on the host and JAX inside a compiled program, never a mixture.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jax import Array as JaxArray
+from jaxtyping import Bool, Float32, Int32, UInt64
+
+Array = np.ndarray | JaxArray
+
+NOISE = -1
+"""`hit_particle` of a hit that no particle made, `hit_track` of a hit on no track, `module` of an unknown sensor."""
+
+
+class Hits(NamedTuple):
+    """The measurements of one event, in any order.
+
+    Attributes:
+        position: global position, mm.
+        layer: index of the detector layer, 0 to `Detector.n_layers - 1`; -1 where `valid` is false.
+        module: row of the sensor in the `Detector` table; -1 where unknown (such a hit cannot be refitted).
+        local: position in the sensor's own frame (along `Detector.rotation[:, 0]` and `[:, 1]`), mm.
+        variance: variance of `local`, mm^2.
+        features: what the sensor saw: cluster size along both local axes (cells) and collected charge.
+        valid: false for padding.
+    """
+
+    position: Float32[Array, "*b n 3"]
+    layer: Int32[Array, "*b n"]
+    module: Int32[Array, "*b n"]
+    local: Float32[Array, "*b n 2"]
+    variance: Float32[Array, "*b n 2"]
+    features: Float32[Array, "*b n f"]
+    valid: Bool[Array, "*b n"]
+
+
+class Particles(NamedTuple):
+    """The simulated particles of one event and the hits they left.
+
+    Attributes:
+        momentum: at the production vertex, GeV.
+        vertex: production vertex, mm.
+        charge: in units of e.
+        pdg: particle code of the Particle Data Group.
+        primary: false for what the detector simulation made (conversions, decays in flight in the material).
+        valid: false for padding.
+        hit_particle: for every hit the row of the particle that made it; `NOISE` for none.
+    """
+
+    momentum: Float32[Array, "*b p 3"]
+    vertex: Float32[Array, "*b p 3"]
+    charge: Int32[Array, "*b p"]
+    pdg: Int32[Array, "*b p"]
+    primary: Bool[Array, "*b p"]
+    valid: Bool[Array, "*b p"]
+    hit_particle: Int32[Array, "*b n"]
+
+
+class Event(NamedTuple):
+    """One event as it lies in a file: host arrays, not padded, with the identifiers the file used.
+
+    Attributes:
+        number: event number.
+        hits: the measurements.
+        particles: the truth; `None` for data.
+        hit_id: identifiers from the file, 64 bits; positions in `hits` are the identifiers used everywhere else.
+        particle_id: identifiers from the file, 64 bits; empty without truth.
+    """
+
+    number: int
+    hits: Hits
+    particles: Particles | None
+    hit_id: UInt64[np.ndarray, " n"]
+    particle_id: UInt64[np.ndarray, " p"]
+
+
+class Detector(NamedTuple):
+    """The sensors of a tracking detector, one row each, sorted by `geometry_id`.
+
+    A measurement lies at `center + local[0] * rotation[0] + local[1] * rotation[1]`.
+
+    Attributes:
+        center: mm.
+        rotation: rows are the sensor's axes u, v and its normal w in the global frame.
+        half_size: half length along u at the low and the high v edge, half length along v, mm.
+        thickness: material in units of radiation lengths at normal incidence.
+        layer: index of the layer, 0 to n_layers - 1, ordered by (volume, layer) identifier.
+        pixel: true for pixel sensors.
+        geometry_id: identifier in ACTS.
+        volume_id: TrackML / ACTS volume identifier.
+        layer_id: TrackML / ACTS layer identifier within the volume.
+        module_id: ACTS sensitive identifier within the layer.
+    """
+
+    center: Float32[np.ndarray, "m 3"]
+    rotation: Float32[np.ndarray, "m 3 3"]
+    half_size: Float32[np.ndarray, "m 3"]
+    thickness: Float32[np.ndarray, " m"]
+    layer: Int32[np.ndarray, " m"]
+    pixel: Bool[np.ndarray, " m"]
+    geometry_id: UInt64[np.ndarray, " m"]
+    volume_id: Int32[np.ndarray, " m"]
+    layer_id: Int32[np.ndarray, " m"]
+    module_id: Int32[np.ndarray, " m"]
+
+
+class EdgeList(NamedTuple):
+    """Candidate segments between hits, from the inner to the outer end.
+
+    Attributes:
+        senders: row of the inner hit in `Hits`; 0 where `valid` is false.
+        receivers: row of the outer hit; the list is sorted by receiver.
+        valid: false for padding.
+        overflow: true when the capacity was too small: the list is then incomplete and must not be used.
+    """
+
+    senders: Int32[Array, "*b e"]
+    receivers: Int32[Array, "*b e"]
+    valid: Bool[Array, "*b e"]
+    overflow: Bool[Array, "*b"]
+
+
+class Tracks(NamedTuple):
+    """Reconstructed tracks.
+
+    Attributes:
+        hit_track: for every hit the row of its track; `NOISE` for none. A hit lies on one track at most.
+        parameters: (d0 mm, z0 mm, phi rad, theta rad, q/p 1/GeV) at the point of closest approach to the
+            beam line; d0 has the sign of the perigee convention of ACTS.
+        covariance: of `parameters`.
+        chi2: of the fit, with `2 * n_hits - 5` degrees of freedom.
+        n_hits: number of hits on the track.
+        valid: false for padding.
+    """
+
+    hit_track: Int32[Array, "*b n"]
+    parameters: Float32[Array, "*b t 5"]
+    covariance: Float32[Array, "*b t 5 5"]
+    chi2: Float32[Array, "*b t"]
+    n_hits: Int32[Array, "*b t"]
+    valid: Bool[Array, "*b t"]
