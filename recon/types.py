@@ -62,6 +62,20 @@ class Particles(NamedTuple):
     hit_particle: Int32[Array, "*b n"]
 
 
+class HitTruth(NamedTuple):
+    """Where the particle really passed the sensor, one row a hit; NaN for noise.
+
+    Attributes:
+        position: of the particle at the sensor, mm.
+        momentum: of the particle before the sensor, GeV.
+        order: place of the hit along its particle's path, from 0; `NOISE` for noise or where unknown.
+    """
+
+    position: Float32[Array, "n 3"]
+    momentum: Float32[Array, "n 3"]
+    order: Int32[Array, " n"]
+
+
 class Event(NamedTuple):
     """One event as it lies in a file: host arrays, not padded, with the identifiers the file used.
 
@@ -69,6 +83,7 @@ class Event(NamedTuple):
         number: event number.
         hits: the measurements.
         particles: the truth; `None` for data.
+        truth: the true crossing behind every hit; `None` for data.
         hit_id: identifiers from the file, 64 bits; positions in `hits` are the identifiers used everywhere else.
         particle_id: identifiers from the file, 64 bits; empty without truth.
     """
@@ -76,6 +91,7 @@ class Event(NamedTuple):
     number: int
     hits: Hits
     particles: Particles | None
+    truth: HitTruth | None
     hit_id: UInt64[np.ndarray, " n"]
     particle_id: UInt64[np.ndarray, " p"]
 
