@@ -1,1 +1,33 @@
-"""TODO."""
+"""Simulation: proton collisions (Pythia 8) through a tracking detector (ACTS Fatras).
+
+Needs the `sim` extra. Nothing heavy is imported before a function needs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from recon.errors import ConfigError
+
+
+def import_extra(module: str) -> ModuleType:
+    """Import a module of the optional `sim` extra.
+
+    Args:
+        module: dotted name, for example `acts.examples`.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = {"acts": "pyacts"}.get(module.split(".")[0], module.split(".")[0])
+        raise ConfigError(
+            f"the simulation needs the package {package}, which cannot be imported ({error}); "
+            "install it with: pip install 'recon-hep[sim]'"
+        ) from error

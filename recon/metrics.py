@@ -1,0 +1,255 @@
+"""Ratios with binomial errors, ROC curves and efficiencies in bins: host NumPy, shared by every task.
+
+A quantity that nothing was measured for is NaN, never 0: an empty bin has no efficiency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.special import betaincinv, ndtri
+
+from recon.errors import ConfigError, DataError
+
+ONE_SIGMA = 0.6827
+"""Probability inside one standard deviation: the default level of every interval."""
+
+INTERVALS = ("clopper-pearson", "wilson")
+"""Names that `Ratio.interval` accepts."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many of a number of independent trials passed; adds up over events.
+
+    Attributes:
+        passed: numerator, a count or an array of counts.
+        total: denominator, the same shape.
+
+    Example:
+        >>> efficiency = Ratio(9, 10) + Ratio(10, 10)
+        >>> float(efficiency.value)
+        0.95
+    """
+
+    passed: int | Int[np.ndarray, "*n"]
+    total: int | Int[np.ndarray, "*n"]
+
+    def __add__(self, other: Ratio) -> Ratio:
+        return Ratio(self.passed + other.passed, self.total + other.total)
+
+    @property
+    def value(self) -> Float[np.ndarray, "*n"]:
+        """`passed / total`; NaN where `total` is 0."""
+        total = np.asarray(self.total, np.float64)
+        return np.asarray(self.passed, np.float64) / np.where(total > 0, total, np.nan)
+
+    @property
+    def error(self) -> Float[np.ndarray, "*n"]:
+        """Half the width of the Wilson interval of one sigma; NaN where `total` is 0.
+
+        Unlike `sqrt(p (1 - p) / n)` it is not 0 when all or none of the trials passed.
+        """
+        low, high = self.interval("wilson")
+        return (high - low) / 2
+
+    def interval(
+        self, method: str = "clopper-pearson", level: float = ONE_SIGMA
+    ) -> tuple[Float[np.ndarray, "*n"], Float[np.ndarray, "*n"]]:
+        """Central confidence interval of the probability to pass.
+
+        Args:
+            method: "clopper-pearson", which covers at least `level` always (C. Clopper, E. Pearson, Biometrika 26
+                (1934) 404), or "wilson", which covers `level` on average (E. Wilson, JASA 22 (1927) 209).
+            level: probability content, between 0 and 1.
+
+        Returns:
+            Lower and upper end in [0, 1]; NaN where `total` is 0.
+
+        Raises:
+            ConfigError: unknown method, or a level outside (0, 1).
+        """
+        if method not in INTERVALS:
+            raise ConfigError(f"unknown interval {method!r}; allowed: {', '.join(INTERVALS)}")
+        if not 0 < level < 1:
+            raise ConfigError(f"level is {level}; allowed: between 0 and 1")
+        passed = np.asarray(self.passed, np.float64)
+        total = np.asarray(self.total, np.float64)
+        low, high = (_clopper_pearson if method == "clopper-pearson" else _wilson)(passed, total, level)
+        empty = total <= 0
+        return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
+
+
+def _clopper_pearson(passed: np.ndarray, total: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    tail = (1 - level) / 2
+    failed = total - passed
+    # The beta quantiles do not exist at the ends, where the interval touches 0 or 1; the maxima only keep them quiet.
+    low = betaincinv(np.maximum(passed, 1), failed + 1, tail)
+    high = betaincinv(passed + 1, np.maximum(failed, 1), 1 - tail)
+    return np.where(passed > 0, low, 0.0), np.where(failed > 0, high, 1.0)
+
+
+def _wilson(passed: np.ndarray, total: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    z2 = ndtri(0.5 + level / 2) ** 2
+    n = np.maximum(total, 1)
+    p = passed / n
+    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = np.sqrt(z2 * p * (1 - p) / n + z2**2 / (4 * n**2)) / (1 + z2 / n)
+    return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
+
+
+class Roc(NamedTuple):
+    """Every distinguishable working point of a score, from "nothing passes" to "everything passes".
+
+    Attributes:
+        false_positive: fraction of the background with a score of at least `threshold`; NaN without background.
+        true_positive: the same of the signal; NaN without signal.
+        threshold: scores, descending; infinity first.
+    """
+
+    false_positive: Float[np.ndarray, " k"]
+    true_positive: Float[np.ndarray, " k"]
+    threshold: Float[np.ndarray, " k"]
+
+
+def _selected(
+    scores: np.ndarray, labels: np.ndarray, valid: np.ndarray | None
+) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    score = np.asarray(scores, np.float64).ravel()
+    label = np.asarray(labels).ravel().astype(bool)
+    keep = np.ones(score.shape, bool) if valid is None else np.asarray(valid).ravel().astype(bool)
+    if not score.shape == label.shape == keep.shape:
+        raise DataError(f"scores, labels and valid have {score.size}, {label.size} and {keep.size} entries, not the same")
+    score, label = score[keep], label[keep]
+    if np.isnan(score).any():
+        raise DataError(f"{int(np.isnan(score).sum())} of {score.size} scores are NaN; only finite scores can be ranked")
+    return score, label
+
+
+def roc(scores: np.ndarray, labels: np.ndarray, valid: np.ndarray | None = None) -> Roc:
+    """Receiver operating characteristic of a score; equal scores make one point.
+
+    Args:
+        scores: larger is more like signal; any shape.
+        labels: true for signal; the same shape.
+        valid: entries that count; all if not given.
+
+    Raises:
+        DataError: shapes that differ, or a NaN among the valid scores.
+
+    Example:
+        >>> roc(np.array([0.9, 0.1]), np.array([True, False])).true_positive.tolist()
+        [0.0, 1.0, 1.0]
+    """
+    score, label = _selected(scores, labels, valid)
+    order = np.argsort(-score, kind="stable")
+    score, label = score[order], label[order]
+    last_of_tie = np.flatnonzero(np.append(score[1:] != score[:-1], True)) if score.size else np.zeros(0, np.int64)
+    signal = np.append(0, np.cumsum(label)[last_of_tie])
+    background = np.append(0, last_of_tie + 1 - signal[1:])
+    return Roc(
+        false_positive=Ratio(background, np.full_like(background, background[-1])).value,
+        true_positive=Ratio(signal, np.full_like(signal, signal[-1])).value,
+        threshold=np.append(np.inf, score[last_of_tie]),
+    )
+
+
+def auc(scores: np.ndarray, labels: np.ndarray, valid: np.ndarray | None = None) -> float:
+    """Probability that a signal entry scores above a background entry, ties counting one half.
+
+    Args:
+        scores: larger is more like signal.
+        labels: true for signal.
+        valid: entries that count; all if not given.
+
+    Returns:
+        Area under the ROC curve; NaN without signal or without background.
+    """
+    curve = roc(scores, labels, valid)
+    return float(np.trapezoid(curve.true_positive, curve.false_positive))
+
+
+def efficiency_purity(
+    scores: np.ndarray, labels: np.ndarray, threshold: float, valid: np.ndarray | None = None
+) -> tuple[Ratio, Ratio]:
+    """Efficiency and purity of the cut `score >= threshold`.
+
+    Args:
+        scores: larger is more like signal.
+        labels: true for signal.
+        threshold: of the scores.
+        valid: entries that count; all if not given.
+
+    Returns:
+        (signal that passes / all signal) and (signal that passes / all that passes).
+    """
+    score, label = _selected(scores, labels, valid)
+    passes = score >= threshold
+    both = int((passes & label).sum())
+    return Ratio(both, int(label.sum())), Ratio(both, int(passes.sum()))
+
+
+def rejection(scores: np.ndarray, labels: np.ndarray, efficiency: float, valid: np.ndarray | None = None) -> float:
+    """Background rejection 1 / (false positive rate) at a signal efficiency, the ROC curve taken as straight between points.
+
+    Args:
+        scores: larger is more like signal.
+        labels: true for signal.
+        efficiency: of the signal, in (0, 1].
+        valid: entries that count; all if not given.
+
+    Returns:
+        Infinity where no background passes; NaN without signal or without background.
+
+    Raises:
+        ConfigError: efficiency outside (0, 1].
+    """
+    if not 0 < efficiency <= 1:
+        raise ConfigError(f"efficiency is {efficiency}; allowed: above 0, at most 1")
+    curve = roc(scores, labels, valid)
+    # Where the curve rises vertically only its top, and where it runs flat only its start, is a working point.
+    rising = np.append(True, np.diff(curve.true_positive) > 0)
+    rate = float(np.interp(efficiency, curve.true_positive[rising], curve.false_positive[rising]))
+    return np.inf if rate == 0 else 1 / rate
+
+
+class Binned(NamedTuple):
+    """A ratio in bins of a variable.
+
+    Attributes:
+        edges: of the bins; a bin contains its lower edge, the last one its upper edge too.
+        ratio: one entry a bin.
+        outside: entries below, above or NaN, which are in no bin.
+    """
+
+    edges: Float[np.ndarray, " b1"]
+    ratio: Ratio
+    outside: int
+
+
+def binned_efficiency(value: np.ndarray, passed: np.ndarray, edges: np.ndarray, valid: np.ndarray | None = None) -> Binned:
+    """Fraction that passed in bins of a variable.
+
+    Args:
+        value: the variable, one entry a trial.
+        passed: whether the trial passed.
+        edges: of the bins, ascending.
+        valid: trials that count; all if not given.
+
+    Raises:
+        ConfigError: fewer than two edges, or edges that do not ascend.
+        DataError: shapes that differ.
+    """
+    edge = np.asarray(edges, np.float64)
+    if edge.ndim != 1 or edge.size < 2 or not np.all(np.diff(edge) > 0):
+        raise ConfigError(f"bin edges are {edge.tolist()}; allowed: two or more numbers that ascend")
+    x, flag = np.asarray(value, np.float64), np.asarray(passed).astype(bool)
+    keep = np.ones(x.shape, bool) if valid is None else np.asarray(valid).astype(bool)
+    if not x.shape == flag.shape == keep.shape:
+        raise DataError(f"value, passed and valid have shapes {x.shape}, {flag.shape} and {keep.shape}, not the same")
+    x, flag = x[keep], flag[keep]
+    total = np.histogram(x[~np.isnan(x)], edge)[0]
+    return Binned(edge, Ratio(np.histogram(x[flag & ~np.isnan(x)], edge)[0], total), int(x.size - total.sum()))

@@ -1,0 +1,56 @@
+"""Multi-layer perceptron: the encoder and the head of every graph network here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from recon.errors import ConfigError
+
+
+class MLP(nnx.Module):
+    """Linear layers with ReLU between them.
+
+    Args:
+        sizes: features of the input, of every hidden layer and of the output; at least two numbers.
+        activate_last: whether ReLU follows the last layer too (an encoder) or not (a head).
+        rngs: where the initial weights come from (He et al., arXiv:1502.01852).
+
+    Raises:
+        ConfigError: fewer than two sizes, or one that is not positive.
+    """
+
+    def __init__(self, sizes: Sequence[int], *, activate_last: bool = False, rngs: nnx.Rngs) -> None:
+        if len(sizes) < 2 or min(sizes) < 1:
+            raise ConfigError(f"MLP(sizes={tuple(sizes)}): two or more positive sizes are needed")
+        initialise = jax.nn.initializers.he_normal()
+        self.layers = nnx.List(
+            nnx.Linear(inputs, outputs, kernel_init=initialise, rngs=rngs)
+            for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+        self.activate_last = activate_last
+
+    def __call__(self, inputs: Float[Array, "*rows features"]) -> Float[Array, "*rows outputs"]:
+        """Maps every row on its own."""
+        last = len(self.layers) - 1
+        for index, layer in enumerate(self.layers):
+            inputs = layer(inputs)
+            if index < last or self.activate_last:
+                inputs = jax.nn.relu(inputs)
+        return inputs
+
+
+def layer_norm(
+    inputs: Float[Array, "rows features"],
+    scale: Float[Array, " features"],
+    shift: Float[Array, " features"],
+    epsilon: float = 1e-5,
+) -> Float[Array, "rows features"]:
+    """Normalises every row to mean 0 and variance 1, then scales and shifts (Ba et al., arXiv:1607.06450)."""
+    centred = inputs - inputs.mean(-1, keepdims=True)
+    variance = jnp.square(centred).mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt(variance + epsilon) * scale + shift

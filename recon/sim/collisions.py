@@ -1,0 +1,285 @@
+"""Proton collisions from Pythia 8, kept in a cache on disk, and their mixing with pile-up.
+
+Generating an event with 200 simultaneous collisions anew takes a second. Instead a pool of collisions is
+generated once; an event is one hard scatter of its own plus pile-up drawn from the pool, each collision with
+its own rotation about the beam axis, reflection and vertex.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import multiprocessing
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32, Int64
+
+from recon.errors import ConfigError
+from recon.sim import import_extra
+
+Kind = Literal["ttbar", "minbias"]
+
+PROCESSES: dict[str, tuple[str, ...]] = {
+    "ttbar": ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on"),
+    "minbias": ("SoftQCD:inelastic = on",),
+}
+"""Pythia settings of every kind of collision; 14 TeV protons throughout."""
+
+CHUNK_SIZE = {"ttbar": 50, "minbias": 500}
+"""Collisions in one cache file. Each file has its own seed: a pool grows without changing what it holds."""
+
+CHARGED_PT_MIN = 0.1
+"""GeV; softer charged particles are not kept in the pool."""
+PHOTON_PT_MIN = 0.2
+"""GeV; softer photons are not kept in the pool. Other neutral particles never are."""
+POOL_ETA_MAX = 4.5
+POOL_RADIUS_MAX, POOL_Z_MAX = 1200.0, 3200.0
+"""mm; particles produced outside are not kept."""
+
+_MAX_PYTHIA_SEED = 900_000_000
+_POOL_FORMAT = 1
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+
+class Pool(NamedTuple):
+    """Final-state particles of many collisions, concatenated.
+
+    Attributes:
+        pdg: particle code.
+        charge: in units of e.
+        mass: GeV.
+        momentum: GeV.
+        vertex: production vertex relative to the collision, mm.
+        time: production time relative to the collision, times the speed of light, mm.
+        offsets: collision `i` owns the particles `offsets[i]` to `offsets[i + 1]`.
+    """
+
+    pdg: Int32[np.ndarray, " n"]
+    charge: Int32[np.ndarray, " n"]
+    mass: Float32[np.ndarray, " n"]
+    momentum: Float32[np.ndarray, "n 3"]
+    vertex: Float32[np.ndarray, "n 3"]
+    time: Float32[np.ndarray, " n"]
+    offsets: Int64[np.ndarray, " c"]
+
+
+def pool_size(pool: Pool) -> int:
+    """Count the collisions of a pool."""
+    return len(pool.offsets) - 1
+
+
+def cache_directory() -> Path:
+    """Directory of the pools: `$RECON_CACHE`, else `$XDG_CACHE_HOME/recon`, else `~/.cache/recon`."""
+    explicit = os.environ.get("RECON_CACHE")
+    if explicit:
+        return Path(explicit)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "recon"
+
+
+def generate_pool(
+    kind: Kind, n: int, seed: int, *, first: int = 0, workers: int = 1, progress: Progress | None = None
+) -> Pool:
+    """Return collisions of one kind, from the cache as far as it has them.
+
+    Collision `i` depends on (kind, seed, i, version of Pythia) alone: neither on `n`, nor on the number of
+    processes, nor on what the cache already held.
+
+    Args:
+        kind: `ttbar` or `minbias` (inelastic soft QCD).
+        n: number of collisions.
+        seed: of the pool.
+        first: index of the first collision.
+        workers: processes that generate what is missing (at least 1; 1 means this process).
+        progress: called with (cache files done, cache files needed).
+
+    Returns:
+        The collisions `first` to `first + n - 1`.
+
+    Raises:
+        ConfigError: a setting out of range, or the `sim` extra is missing.
+
+    Example:
+        >>> from recon.sim.collisions import generate_pool, pool_size
+        >>> pool_size(generate_pool("ttbar", 3, seed=1))  # doctest: +SKIP
+        3
+    """
+    _check_pool_settings(kind, n, seed, first, workers)
+    if n == 0:
+        return _empty_pool()
+    size = CHUNK_SIZE[kind]
+    chunks = range(first // size, (first + n - 1) // size + 1)
+    missing = [index for index in chunks if _read_chunk(_chunk_path(kind, seed, index)) is None]
+    total, done = len(chunks), len(chunks) - len(missing)
+    for _ in _make_chunks(kind, seed, missing, workers):
+        done += 1
+        if progress is not None:
+            progress(done, total)
+    pool = concatenate([load_chunk(kind, seed, index) for index in chunks])
+    start = first - chunks[0] * size
+    return select(pool, np.arange(start, start + n))
+
+
+def load_chunk(kind: Kind, seed: int, index: int) -> Pool:
+    """Return one cache file of collisions; generate it in this process when it is missing or damaged."""
+    path = _chunk_path(kind, seed, index)
+    pool = _read_chunk(path)
+    if pool is None:
+        pool = generate_chunk(kind, seed, index)
+        _write_chunk(path, pool)
+    return pool
+
+
+def generate_chunk(kind: Kind, seed: int, index: int) -> Pool:
+    """Run Pythia for the collisions of one cache file.
+
+    The generator of a process is set up once (five seconds for `minbias`) and reseeded for every chunk, which
+    restarts its sequence entirely.
+
+    Args:
+        kind: `ttbar` or `minbias`.
+        seed: of the pool.
+        index: of the chunk.
+
+    Returns:
+        `CHUNK_SIZE[kind]` collisions.
+    """
+    awkward = import_extra("awkward")
+    pythia = _generator(kind)
+    pythia.rndm.init(_chunk_seed(kind, seed, index))
+    size = CHUNK_SIZE[kind]
+    batch = pythia.nextBatch(size)
+    final = batch.prt[batch.prt.status > 0]
+    count = awkward.to_numpy(awkward.num(final))
+    particles = awkward.flatten(final)
+
+    def column(field: Any) -> np.ndarray:
+        return awkward.to_numpy(awkward.fill_none(field, 0.0))
+
+    momentum = np.stack([column(particles.p[axis]) for axis in ("px", "py", "pz")], axis=1)
+    vertex = np.stack([column(particles.vProd[axis]) for axis in ("px", "py", "pz")], axis=1)
+    pdg = column(particles.id).astype(np.int32)
+    charge = _charges(pythia, pdg)
+    keep = _kept(pdg, charge, momentum, vertex)
+    kept_per_collision = np.bincount(np.repeat(np.arange(size), count)[keep], minlength=size)
+    return Pool(
+        pdg=pdg[keep],
+        charge=charge[keep],
+        mass=column(particles.m)[keep].astype(np.float32),
+        momentum=momentum[keep].astype(np.float32),
+        vertex=vertex[keep].astype(np.float32),
+        time=column(particles.vProd.e)[keep].astype(np.float32),
+        offsets=np.concatenate([[0], np.cumsum(kept_per_collision)]).astype(np.int64),
+    )
+
+
+def select(pool: Pool, collisions: np.ndarray) -> Pool:
+    """Return the given collisions of a pool, in the given order, repeats allowed."""
+    count = np.diff(pool.offsets)[collisions]
+    offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+    rows = np.arange(offsets[-1]) + np.repeat(pool.offsets[collisions] - offsets[:-1], count)
+    return Pool(*(column[rows] for column in pool[:-1]), offsets=offsets)
+
+
+def concatenate(pools: list[Pool]) -> Pool:
+    """Join pools one behind the other."""
+    columns = [np.concatenate(column) for column in zip(*(pool[:-1] for pool in pools), strict=True)]
+    counts = np.concatenate([np.diff(pool.offsets) for pool in pools])
+    return Pool(*columns, offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+def _check_pool_settings(kind: str, n: int, seed: int, first: int, workers: int) -> None:
+    if kind not in get_args(Kind):
+        raise ConfigError(f"kind of collision {kind!r}; allowed: {', '.join(get_args(Kind))}")
+    for name, value, low in (("n", n, 0), ("seed", seed, 0), ("first", first, 0), ("workers", workers, 1)):
+        if value < low:
+            raise ConfigError(f"{name} of the {kind} pool is {value}; at least {low} is needed")
+
+
+def _empty_pool() -> Pool:
+    nothing, vectors = np.zeros(0, np.float32), np.zeros((0, 3), np.float32)
+    no_codes = np.zeros(0, np.int32)
+    return Pool(no_codes, no_codes, nothing, vectors, vectors, nothing, np.zeros(1, np.int64))
+
+
+def _chunk_path(kind: str, seed: int, index: int) -> Path:
+    try:
+        version = importlib.metadata.version("pythia8mc")
+    except importlib.metadata.PackageNotFoundError:
+        import_extra("pythia8mc")  # says how to install it, unless it came without metadata
+        version = "unknown"
+    folder = f"{kind}-seed{seed}-pythia{version}-format{_POOL_FORMAT}"
+    return cache_directory() / "pools" / folder / f"{index:06d}.npz"
+
+
+def _read_chunk(path: Path) -> Pool | None:
+    """Read a cache file; `None` when there is none or it was cut short (it is then made again)."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Pool(**{name: file[name] for name in Pool._fields})
+    except (FileNotFoundError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def _write_chunk(path: Path, pool: Pool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Several processes may make the same chunk: the last rename wins and the content is the same.
+    partial = path.with_name(f".{path.stem}-{os.getpid()}.npz")
+    np.savez(partial, **pool._asdict())
+    partial.replace(path)
+
+
+def _make_chunk_file(kind: Kind, seed: int, index: int) -> int:
+    _write_chunk(_chunk_path(kind, seed, index), generate_chunk(kind, seed, index))
+    return index
+
+
+def _make_chunks(kind: Kind, seed: int, indices: list[int], workers: int) -> Iterator[int]:
+    workers = min(workers, len(indices))
+    if workers <= 1:
+        yield from (_make_chunk_file(kind, seed, index) for index in indices)
+        return
+    # Not fork: the parent may hold JAX threads.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
+        yield from executor.map(_make_chunk_file, *zip(*((kind, seed, i) for i in indices), strict=True))
+
+
+def _chunk_seed(kind: str, seed: int, index: int) -> int:
+    sequence = np.random.SeedSequence([seed, get_args(Kind).index(kind), index])
+    return int(sequence.generate_state(1)[0]) % _MAX_PYTHIA_SEED + 1
+
+
+@lru_cache(maxsize=2)
+def _generator(kind: str) -> Any:
+    pythia = import_extra("pythia8mc").Pythia("", False)
+    settings = ("Beams:eCM = 14000.", "Print:quiet = on", "Random:setSeed = on", "Random:seed = 1")
+    for setting in settings + PROCESSES[kind]:
+        if not pythia.readString(setting):
+            raise ConfigError(f"this version of Pythia refuses the setting {setting!r}")
+    if not pythia.init():
+        raise ConfigError(f"Pythia cannot be set up for {kind} collisions")
+    return pythia
+
+
+def _charges(pythia: Any, pdg: Int32[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
+    codes, inverse = np.unique(pdg, return_inverse=True)
+    charges = [round(pythia.particleData.charge(int(code))) for code in codes]
+    return np.array(charges, np.int32)[inverse.ravel()]
+
+
+def _kept(
+    pdg: np.ndarray, charge: np.ndarray, momentum: np.ndarray, vertex: np.ndarray
+) -> Bool[np.ndarray, " n"]:
+    pt = np.hypot(momentum[:, 0], momentum[:, 1])
+    eta = np.arcsinh(momentum[:, 2] / np.maximum(pt, 1e-9))
+    visible = ((charge != 0) & (pt > CHARGED_PT_MIN)) | ((pdg == 22) & (pt > PHOTON_PT_MIN))
+    inside = np.hypot(vertex[:, 0], vertex[:, 1]) < POOL_RADIUS_MAX
+    return visible & inside & (np.abs(vertex[:, 2]) < POOL_Z_MAX) & (np.abs(eta) < POOL_ETA_MAX)
