@@ -1,6 +1,6 @@
-"""Feature table: which columns a network reads and how they are scaled, as data that travels with the artefact.
+"""Feature table: which columns a network reads and how they are scaled, as data beside the weights.
 
-Every feature is `clip((transform(column) - mean) / scale)`, in float32, the same in NumPy and in a compiled program.
+Every feature is `clip((transform(column) - mean) / scale)` in float32, the same in NumPy and when compiled.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Feature:
             )
         if not (np.isfinite(self.mean) and np.isfinite(self.scale) and self.scale > 0):
             raise ConfigError(
-                f"feature {self.column!r}: mean {self.mean}, scale {self.scale}; needed: finite, scale above 0"
+                f"feature {self.column!r}: mean {self.mean}, scale {self.scale}; finite and scale above 0"
             )
         if self.clip is not None and not self.clip > 0:
             raise ConfigError(
@@ -120,7 +120,7 @@ def _transformed(transform: Transform, column: Any, numpy: ModuleType) -> Any:
 
 def _scale(feature: Feature, column: Any, numpy: ModuleType) -> Any:
     transformed = _transformed(feature.transform, column, numpy)
-    # Constants in float32 on both sides: NumPy would otherwise round a Python float at another place than XLA.
+    # Constants in float32 on both sides: NumPy would round a Python float at another place than XLA.
     scaled = (transformed - numpy.float32(feature.mean)) / numpy.float32(feature.scale)
     if feature.clip is None:
         return scaled
@@ -143,7 +143,7 @@ def fit_features(
         the table to be used on all further data.
 
     Raises:
-        DataError: when a column is missing, empty or not finite after its transform; names the column and the row.
+        DataError: when a column is missing, empty or not finite after its transform; names column and row.
     """
     table = FeatureTable(features=tuple(features))
     missing = [name for name in table.columns if name not in columns]

@@ -62,8 +62,9 @@ class Ratio:
         """Central confidence interval of the probability to pass.
 
         Args:
-            method: "clopper-pearson", which covers at least `level` always (C. Clopper, E. Pearson, Biometrika 26
-                (1934) 404), or "wilson", which covers `level` on average (E. Wilson, JASA 22 (1927) 209).
+            method: "clopper-pearson", which covers at least `level` always (C. Clopper, E. Pearson,
+                Biometrika 26 (1934) 404), or "wilson", which covers `level` on average (E. Wilson, JASA 22
+                (1927) 209).
             level: probability content, between 0 and 1.
 
         Returns:
@@ -86,7 +87,7 @@ class Ratio:
 def _clopper_pearson(passed: np.ndarray, total: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     tail = (1 - level) / 2
     failed = total - passed
-    # The beta quantiles do not exist at the ends, where the interval touches 0 or 1; the maxima only keep them quiet.
+    # At the ends, where the interval touches 0 or 1, there is no beta quantile; the maxima keep it quiet.
     low = betaincinv(np.maximum(passed, 1), failed + 1, tail)
     high = betaincinv(passed + 1, np.maximum(failed, 1), 1 - tail)
     return np.where(passed > 0, low, 0.0), np.where(failed > 0, high, 1.0)
@@ -105,7 +106,7 @@ class Roc(NamedTuple):
     """Every distinguishable working point of a score, from "nothing passes" to "everything passes".
 
     Attributes:
-        false_positive: fraction of the background with a score of at least `threshold`; NaN without background.
+        false_positive: fraction of the background with at least this score; NaN without background.
         true_positive: the same of the signal; NaN without signal.
         threshold: scores, descending; infinity first.
     """
@@ -122,10 +123,14 @@ def _selected(
     label = np.asarray(labels).ravel().astype(bool)
     keep = np.ones(score.shape, bool) if valid is None else np.asarray(valid).ravel().astype(bool)
     if not score.shape == label.shape == keep.shape:
-        raise DataError(f"scores, labels and valid have {score.size}, {label.size} and {keep.size} entries, not the same")
+        raise DataError(
+            f"scores, labels and valid have {score.size}, {label.size} and {keep.size} entries, not the same"
+        )
     score, label = score[keep], label[keep]
     if np.isnan(score).any():
-        raise DataError(f"{int(np.isnan(score).sum())} of {score.size} scores are NaN; only finite scores can be ranked")
+        raise DataError(
+            f"{int(np.isnan(score).sum())} of {score.size} scores are NaN; only finite scores can be ranked"
+        )
     return score, label
 
 
@@ -147,7 +152,9 @@ def roc(scores: np.ndarray, labels: np.ndarray, valid: np.ndarray | None = None)
     score, label = _selected(scores, labels, valid)
     order = np.argsort(-score, kind="stable")
     score, label = score[order], label[order]
-    last_of_tie = np.flatnonzero(np.append(score[1:] != score[:-1], True)) if score.size else np.zeros(0, np.int64)
+    last_of_tie = (
+        np.flatnonzero(np.append(score[1:] != score[:-1], True)) if score.size else np.zeros(0, np.int64)
+    )
     signal = np.append(0, np.cumsum(label)[last_of_tie])
     background = np.append(0, last_of_tie + 1 - signal[1:])
     return Roc(
@@ -192,8 +199,12 @@ def efficiency_purity(
     return Ratio(both, int(label.sum())), Ratio(both, int(passes.sum()))
 
 
-def rejection(scores: np.ndarray, labels: np.ndarray, efficiency: float, valid: np.ndarray | None = None) -> float:
-    """Background rejection 1 / (false positive rate) at a signal efficiency, the ROC curve taken as straight between points.
+def rejection(
+    scores: np.ndarray, labels: np.ndarray, efficiency: float, valid: np.ndarray | None = None
+) -> float:
+    """Background rejection, 1 / (false positive rate), at a signal efficiency.
+
+    The ROC curve is taken as straight between its points.
 
     Args:
         scores: larger is more like signal.
@@ -210,7 +221,7 @@ def rejection(scores: np.ndarray, labels: np.ndarray, efficiency: float, valid: 
     if not 0 < efficiency <= 1:
         raise ConfigError(f"efficiency is {efficiency}; allowed: above 0, at most 1")
     curve = roc(scores, labels, valid)
-    # Where the curve rises vertically only its top, and where it runs flat only its start, is a working point.
+    # Where the curve runs flat only its start is a working point anybody would choose.
     rising = np.append(True, np.diff(curve.true_positive) > 0)
     rate = float(np.interp(efficiency, curve.true_positive[rising], curve.false_positive[rising]))
     return np.inf if rate == 0 else 1 / rate
@@ -230,7 +241,9 @@ class Binned(NamedTuple):
     outside: int
 
 
-def binned_efficiency(value: np.ndarray, passed: np.ndarray, edges: np.ndarray, valid: np.ndarray | None = None) -> Binned:
+def binned_efficiency(
+    value: np.ndarray, passed: np.ndarray, edges: np.ndarray, valid: np.ndarray | None = None
+) -> Binned:
     """Fraction that passed in bins of a variable.
 
     Args:
@@ -249,7 +262,11 @@ def binned_efficiency(value: np.ndarray, passed: np.ndarray, edges: np.ndarray, 
     x, flag = np.asarray(value, np.float64), np.asarray(passed).astype(bool)
     keep = np.ones(x.shape, bool) if valid is None else np.asarray(valid).astype(bool)
     if not x.shape == flag.shape == keep.shape:
-        raise DataError(f"value, passed and valid have shapes {x.shape}, {flag.shape} and {keep.shape}, not the same")
+        raise DataError(
+            f"value, passed and valid have shapes {x.shape}, {flag.shape} and {keep.shape}, not the same"
+        )
     x, flag = x[keep], flag[keep]
     total = np.histogram(x[~np.isnan(x)], edge)[0]
-    return Binned(edge, Ratio(np.histogram(x[flag & ~np.isnan(x)], edge)[0], total), int(x.size - total.sum()))
+    return Binned(
+        edge, Ratio(np.histogram(x[flag & ~np.isnan(x)], edge)[0], total), int(x.size - total.sum())
+    )

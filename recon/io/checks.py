@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from recon.errors import DataError
-from recon.types import NOISE, Event, Hits, HitTruth, Particles
+from recon.types import NOISE, Event, Hits, HitTruth, Particles, Tracks
 
 
 def refuse(
@@ -143,3 +145,59 @@ def _check_truth(truth: HitTruth, particles: Particles, where: str) -> None:
         refuse(
             bad, values, where, f"hit {column}", "only noise may lack its true crossing", row_name="hit row"
         )
+
+
+def compact_tracks(event: Event, tracks: Tracks, where: str) -> Tracks:
+    """Bring padded tracks of one event to the host and drop the padding.
+
+    Args:
+        event: where the hits come from.
+        tracks: NumPy or JAX; `hit_track` at least as long as the event has hits.
+        where: opens every message.
+
+    Returns:
+        The valid tracks in their order, `hit_track` renumbered and as long as the event has hits.
+
+    Raises:
+        DataError: a hit on a track that does not exist or is not valid, padding on a track, `n_hits` that
+            disagrees with `hit_track`, an infinite parameter. NaN is allowed: a fit may fail.
+    """
+    hit_track = np.asarray(tracks.hit_track)
+    valid = np.asarray(tracks.valid)
+    n_hits = len(event.hit_id)
+    if len(hit_track) < n_hits:
+        raise DataError(
+            f"{where}: hit_track has {len(hit_track)} rows for {n_hits} hits of event {event.number}"
+        )
+    on_track = hit_track != NOISE
+    refuse(on_track[n_hits:], hit_track[n_hits:], where, "hit_track of padding", f"it must be {NOISE}")
+    known = np.append(valid, True)  # the last entry is that of NOISE
+    in_range = (hit_track >= NOISE) & (hit_track < len(valid))
+    bad = ~in_range | ~known[np.where(in_range, hit_track, NOISE)]
+    rule = f"allowed are {NOISE} and the rows of the {valid.sum()} valid tracks"
+    refuse(bad, hit_track, where, "hit_track", rule, row_name="hit row")
+    counts = np.bincount(hit_track[on_track], minlength=len(valid))
+    given = np.asarray(tracks.n_hits)
+    refuse(
+        valid & (counts != given), given, where, "n_hits", "hit_track says otherwise", row_name="track row"
+    )
+    parameters = np.asarray(tracks.parameters)
+    infinite = valid & np.isinf(parameters).any(axis=1)
+    refuse(infinite, parameters, where, "parameters", "they must be finite or NaN", row_name="track row")
+    new_row = np.append(np.cumsum(valid) - 1, NOISE).astype(np.int32)
+    kept = [np.asarray(values)[valid] for values in tracks[1:]]
+    return Tracks(new_row[hit_track[:n_hits]], *kept)
+
+
+def track_hits(event: Event, tracks: Tracks) -> list[np.ndarray]:
+    """Return the rows of the hits on every track, from the innermost by distance from the origin.
+
+    Args:
+        event: where the hits come from.
+        tracks: from `compact_tracks`.
+    """
+    hit_track = np.asarray(tracks.hit_track)
+    radius = np.linalg.norm(np.asarray(event.hits.position, np.float64), axis=1)
+    order = np.lexsort((radius, hit_track))
+    bounds = np.searchsorted(hit_track[order], np.arange(len(tracks.valid) + 1))
+    return [order[low:high] for low, high in pairwise(bounds)]

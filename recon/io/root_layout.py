@@ -1,8 +1,8 @@
 """The columns of an event in a ROOT file: their names, types and units, and the way to and from `Event`.
 
 One entry an event. `hit_*` are jagged with `n_hits` values, `particle_*` with `n_particles`. `hit_particle`
-is the row of the particle within the same entry, -1 for noise. Lengths are mm, momenta GeV, charges e, cluster
-sizes cells.
+is the row of the particle within the same entry, -1 for noise. Lengths are mm, momenta GeV, charges e,
+cluster sizes cells.
 """
 
 from __future__ import annotations

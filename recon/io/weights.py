@@ -1,7 +1,7 @@
 """Weights as safetensors files with a checksum, and the directory format of shipped models.
 
-A shipped model is `weights.safetensors`, `config.json` and `CARD.md`: parameters never travel without the settings that
-build their network and the card that says where they come from.
+A shipped model is `weights.safetensors`, `config.json` and `CARD.md`: parameters never travel without the
+settings that build their network and the card that says where they come from.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def load_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise DataError(f"{path} cannot be read as a safetensors file: {error}") from error
     if header.get("format") != FORMAT:
         raise DataError(
-            f"{path} is a safetensors file, but not of this package: format {header.get('format')!r}, needed {FORMAT!r}"
+            f"{path} is of another program: its format is {header.get('format')!r}, needed is {FORMAT!r}"
         )
     if header.get("sha256") != _digest(arrays):
         raise DataError(
@@ -220,7 +220,7 @@ def load_model(directory: Path) -> ShippedModel:
     """Read a directory of `save_model`.
 
     Raises:
-        DataError: when a file is absent or damaged, or when weights and configuration belong to different models.
+        DataError: when a file is absent or damaged, or weights and configuration are of different models.
     """
     directory = Path(directory)
     arrays, metadata = load_weights(directory / WEIGHTS_FILE)

@@ -26,7 +26,8 @@ def import_extra(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        package = {"acts": "pyacts"}.get(module.split(".")[0], module.split(".")[0])
+        top = module.partition(".")[0]
+        package = {"acts": "pyacts"}.get(top, top)
         raise ConfigError(
             f"the simulation needs the package {package}, which cannot be imported ({error}); "
             "install it with: pip install 'recon-hep[sim]'"

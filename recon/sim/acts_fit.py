@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,26 +11,42 @@ from jaxtyping import Int, Int64
 
 from recon.errors import DataError
 from recon.sim import import_extra
-from recon.sim.acts_sequence import _measurement_indices,ActsSequence, PeerTracks, magnetic_field, shared_geometry
+from recon.sim.acts_output import PeerTracks, measurement_indices
+from recon.sim.acts_sequence import (
+    ActsSequence,
+    magnetic_field,
+    shared_geometry,
+    space_point_maker,
+)
 from recon.sim.detector import LONG_STRIP_VOLUMES, PIXEL_VOLUMES, SHORT_STRIP_VOLUMES
 from recon.types import Detector, Event
 
 HitLists = tuple[Int[np.ndarray, " t1"], Int[np.ndarray, " k"]]
 """(offsets, hits) as in `PeerTracks`: rows of `Hits`, track after track."""
 
+START_INFLATION = 100.0
+"""Factor on the covariance of the first fit that the second one starts with.
+
+The start comes from the same hits, which must not count twice: a factor of 100 leaves half a per cent of it
+in the errors. Much larger factors do harm at small angles, where the filter would pass its first layers
+without knowing the momentum that the multiple scattering depends on.
+"""
+
 
 def fit_tracks_kalman(
     events: Sequence[Event], track_hits: Sequence[HitLists], detector: Detector
 ) -> list[PeerTracks]:
-    """Fit lists of hits with the Kalman filter and smoother of ACTS, pion hypothesis, 2 T, all material.
+    """Fit lists of hits with the Kalman filter and smoother of ACTS: pion hypothesis, 2 T, all material.
 
-    The filter starts on the sensor of the first hit from a circle through three hits of the track with a wide
-    covariance, runs outwards, is smoothed, and the result is extrapolated to the perigee. Row i of the result
-    belongs to list i of the input. A track that cannot be fitted (fewer than three hits at different radii, or the
-    filter gives up) has `valid` false, NaN parameters and no hits. Hits that the filter did not meet on its way
-    (a second one on the same sensor, or one far off the track) are missing from the result's hits.
+    A circle through all hits starts a first fit, and that one, with its covariance inflated by
+    `START_INFLATION`, starts the fit that is returned: run outwards, smoothed, extrapolated to the perigee.
+    Row i of the result belongs to list i of the input. A track that cannot be fitted (fewer than three hits,
+    no circle, the filter gave up) has `valid` false, NaN parameters and no hits. A hit that the filter did
+    not meet on its way (a second one on the same sensor, or one on a sensor that the track misses) is not
+    among the hits of the result.
 
-    CPU time is reported by stage: `space_points`, `parameters` and `fit`, and apart from them `input` and `output`.
+    CPU time is reported by stage: `fit` is the returned fit alone, `start` all that finds its starting point,
+    and `input` and `output` are the copies between Python and ACTS.
 
     Args:
         events: stored events; only `hits` is looked at.
@@ -37,44 +54,50 @@ def fit_tracks_kalman(
         detector: the sensor table that `Hits.module` points into.
 
     Returns:
-        The fits of every event.
+        The fits of every event, with as many rows as lists.
 
     Raises:
         ConfigError: the `sim` extra is missing.
-        DataError: as many entries as events are needed; lists that do not fit together or name a hit that does not
-            exist, is not valid, or has no sensor.
+        DataError: not one entry an event; lists that do not fit together, or name a hit that does not exist
+            or is padding; see also `measurement_rows`.
     """
     if len(events) != len(track_hits):
-        raise DataError(f"{len(track_hits)} entries of track_hits for {len(events)} events; one an event is needed")
+        raise DataError(
+            f"{len(track_hits)} entries of track_hits for {len(events)} events: one an event is needed"
+        )
     sequence = ActsSequence(events, detector)
-    lists = [
-        _measurement_lists(event, hit_lists, rows)
-        for event, hit_lists, rows in zip(events, track_hits, sequence.rows, strict=True)
-    ]
-    examples = import_extra("acts.examples")
-    proto_tracks = ("proto_tracks", examples.ProtoTrackContainer)
-    sequence.add_python("proto_tracks", lambda number: _proto_tracks(lists[number]), output=proto_tracks)
-    sequence.add("input")
-    sequence.add("space_points", _space_points(sequence))
-    sequence.add("parameters", *_start_parameters(sequence))
-    sequence.add("fit", _kalman_fit(sequence, "fit_proto_tracks","start_parameters","fitted_tracks"))
-    if not os.environ.get("TWO"): fits = sequence.run("fitted_tracks")
-    else:
-        def refit_lists(number, tracks):
-            out=[]; it=iter(lists[number])
-            for t in tracks:
-                h=set(_measurement_indices(t))
-                for l in it:
-                    if h<=set(l): break
-                out.append(l)
-            return _proto_tracks(out)
-        sequence.add_python("refit_proto", refit_lists, {"fitted_tracks":examples.ConstTrackContainer}, ("refit_proto_tracks", examples.ProtoTrackContainer))
-        sequence.add("input2",examples.TrackModifier(level=sequence.silent,inputTracks="fitted_tracks",outputTracks="wide_tracks",covScale=float(os.environ["TWO"])),examples.TracksToParameters(level=sequence.silent,inputTracks="wide_tracks",outputTrackParameters="refit_parameters"))
-        sequence.add("fit", _kalman_fit(sequence, "refit_proto_tracks","refit_parameters","refitted_tracks"))
-        fits = sequence.run("refitted_tracks")
-    return [
-        _align(fit, hits, rows) for fit, hits, rows in zip(fits, lists, sequence.rows, strict=True)
-    ]
+    lists = [_measurement_lists(*item) for item in zip(events, track_hits, sequence.rows, strict=True)]
+    _add_start(sequence, lists)
+    sequence.add("fit", _kalman_fit(sequence, "proto_tracks", "start_parameters", "fitted_tracks"))
+    fits = sequence.run("fitted_tracks")
+    return [_align(*item) for item in zip(fits, lists, sequence.rows, strict=True)]
+
+
+def subsequence_rows(candidates: Sequence[Iterable[int]], lists: Sequence[Iterable[int]]) -> list[int]:
+    """Find for every candidate the list it was made from: some lists were skipped, none reordered.
+
+    The earliest list that contains all hits of the candidate is taken; where that fails, every choice does.
+
+    Args:
+        candidates: hits of every fitted track.
+        lists: hits of every track that was to be fitted.
+
+    Returns:
+        Strictly rising rows of `lists`.
+
+    Raises:
+        DataError: a candidate has hits of no list that is left.
+    """
+    rows, remaining = [], iter(enumerate(lists))
+    for number, candidate in enumerate(candidates):
+        wanted = set(candidate)
+        row = next((row for row, hits in remaining if wanted <= set(hits)), None)
+        if row is None:
+            raise DataError(
+                f"fitted track {number} of {len(candidates)} has hits that are on none of the lists left"
+            )
+        rows.append(row)
+    return rows
 
 
 def _measurement_lists(event: Event, hit_lists: HitLists, rows: Int64[np.ndarray, " m"]) -> list[list[int]]:
@@ -82,19 +105,59 @@ def _measurement_lists(event: Event, hit_lists: HitLists, rows: Int64[np.ndarray
     offsets, hits = (np.asarray(array, np.int64) for array in hit_lists)
     if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(hits) or (np.diff(offsets) < 0).any():
         raise DataError(
-            f"event {event.number}: offsets of the hit lists must rise from 0 to the number of hits ({len(hits)}), "
-            f"given {offsets[:3].tolist()} ... {offsets[-1:].tolist()}"
+            f"event {event.number}: the offsets of track_hits must rise from 0 to the number of hits, "
+            f"{len(hits)}; given {offsets[:3].tolist()} to {offsets[-1:].tolist()}"
         )
-    index = np.full(len(event.hits.valid), -1, np.int64)
+    n_hits = len(event.hits.valid)
+    # One more entry, so that a row that does not exist finds a -1 as padding does.
+    index = np.full(n_hits + 1, -1, np.int64)
     index[rows] = np.arange(len(rows))
-    wrong = (hits < 0) | (hits >= len(index))
-    wrong |= index[np.where(wrong, 0, hits)] < 0 if len(index) else True
-    if wrong.any():
+    measurement = index[np.where((hits >= 0) & (hits < n_hits), hits, n_hits)]
+    if (measurement < 0).any():
         raise DataError(
-            f"event {event.number}: track_hits name row {hits[wrong][0]}, allowed are the valid rows of the "
-            f"{len(index)} hits"
+            f"event {event.number}: track_hits name row {hits[np.argmin(measurement)]}; "
+            f"allowed are the valid rows among the {n_hits} hits"
         )
-    return [part.tolist() for part in np.split(index[hits], offsets[1:-1])] if len(offsets) > 1 else []
+    return [measurement[low:high].tolist() for low, high in itertools.pairwise(offsets)]
+
+
+def _add_start(sequence: ActsSequence, lists: list[list[list[int]]]) -> None:
+    """Append all that leads to `start_parameters` and the `proto_tracks` that belong to them."""
+    acts, examples = import_extra("acts"), import_extra("acts.examples")
+    level, container = sequence.silent, examples.ProtoTrackContainer
+    volumes = PIXEL_VOLUMES + SHORT_STRIP_VOLUMES + LONG_STRIP_VOLUMES
+
+    def lists_of_first_fits(number: int, tracks: Any) -> Any:
+        rows = subsequence_rows([measurement_indices(track) for track in tracks], lists[number])
+        return _proto_tracks([lists[number][row] for row in rows])
+
+    sequence.add_python(
+        "all_lists", lambda number: _proto_tracks(lists[number]), output=("all_proto_tracks", container)
+    )
+    sequence.add("input")
+    # The strips measure both coordinates, so every measurement is a space point.
+    sequence.add("start", space_point_maker(sequence, volumes), *_circle_parameters(sequence))
+    sequence.add("start", _kalman_fit(sequence, "circle_proto_tracks", "circle_parameters", "first_tracks"))
+    at_perigee = acts.TrackSelector.Config(requireReferenceSurface=True)
+    sequence.add(
+        "start",
+        examples.TrackSelectorAlgorithm(
+            level=level, inputTracks="first_tracks", outputTracks="perigee_tracks", selectorConfig=at_perigee
+        ),
+        examples.TrackModifier(
+            level=level, inputTracks="perigee_tracks", outputTracks="wide_tracks", covScale=START_INFLATION
+        ),
+        examples.TracksToParameters(
+            level=level, inputTracks="wide_tracks", outputTrackParameters="start_parameters"
+        ),
+    )
+    sequence.add_python(
+        "lists_of_first_fits",
+        lists_of_first_fits,
+        inputs={"perigee_tracks": examples.ConstTrackContainer},
+        output=("proto_tracks", container),
+    )
+    sequence.add("input")
 
 
 def _proto_tracks(lists: list[list[int]]) -> Any:
@@ -105,56 +168,40 @@ def _proto_tracks(lists: list[list[int]]) -> Any:
     return container
 
 
-def _space_points(sequence: ActsSequence) -> Any:
+def _circle_parameters(sequence: ActsSequence) -> list[Any]:
+    """Track parameters from a circle through all hits; `circle_proto_tracks` lacks the lists without one."""
     acts, examples = import_extra("acts"), import_extra("acts.examples")
-    volumes = PIXEL_VOLUMES + SHORT_STRIP_VOLUMES + LONG_STRIP_VOLUMES
-    return examples.SpacePointMaker(
+    seeds = examples.ProtoTracksToSeeds(
         level=sequence.silent,
-        inputMeasurements="measurement_subset",
-        outputSpacePoints="space_points",
-        trackingGeometry=shared_geometry().tracking_geometry,
-        # The strips measure both coordinates, so every measurement is a space point.
-        geometrySelection=[acts.GeometryIdentifier(volume=volume) for volume in volumes],
-        stripGeometrySelection=[],
-    )
-
-
-import os
-def _start_parameters(sequence: ActsSequence) -> list[Any]:
-    acts, examples = import_extra("acts"), import_extra("acts.examples")
-    if os.environ.get("PTP"):
-        return [examples.ProtoTracksToParameters(level=sequence.silent,inputProtoTracks="proto_tracks", inputSpacePoints="space_points", outputSeeds="seeds", outputParameters="start_parameters", outputProtoTracks="fit_proto_tracks", spacePointSelection=getattr(examples.SeedSpacePointSelection,os.environ.get("SPS","SpreadTriplet")),geometry=shared_geometry().tracking_geometry, magneticField=magnetic_field())]
-    to_seeds = examples.ProtoTracksToSeeds(
-        level=sequence.silent,
-        inputProtoTracks="proto_tracks",
+        inputProtoTracks="all_proto_tracks",
         inputSpacePoints="space_points",
         outputSeeds="seeds",
-        outputProtoTracks="seeded_proto_tracks",
+        outputProtoTracks="seed_proto_tracks",
     )
     estimation = examples.TrackParamsEstimationAlgorithm(
         level=sequence.silent,
         inputSeeds="seeds",
-        inputProtoTracks="seeded_proto_tracks",
-        outputTrackParameters="start_parameters",
-        outputSeeds="start_seeds",
-        outputProtoTracks="fit_proto_tracks",
+        inputProtoTracks="seed_proto_tracks",
+        outputTrackParameters="circle_parameters",
+        outputSeeds="circle_seeds",
+        outputProtoTracks="circle_proto_tracks",
         trackingGeometry=shared_geometry().tracking_geometry,
         magneticField=magnetic_field(),
         particleHypothesis=acts.ParticleHypothesis.pion,
-        spacePointSelection=getattr(examples.SeedSpacePointSelection,os.environ.get("SPS","SpreadTriplet")),
-        # Wide: the start comes from hits of the same track, which must not count twice.
-        initialVarInflation=[float(os.environ.get("INF",100))] * 6,
+        # Three hits that lie close together miss the momentum by far, and the filter then leaves the track.
+        spacePointSelection=examples.SeedSpacePointSelection.All,
     )
-    return [to_seeds, estimation]
+    return [seeds, estimation]
 
 
-def _kalman_fit(sequence: ActsSequence,a,b,c) -> Any:
+def _kalman_fit(sequence: ActsSequence, proto_tracks: str, parameters: str, tracks: str) -> Any:
     acts, examples = import_extra("acts"), import_extra("acts.examples")
     fit = examples.makeKalmanFitterFunction(
         shared_geometry().tracking_geometry,
         magnetic_field(),
         multipleScattering=True,
         energyLoss=True,
+        # Below this momentum a second, inward filter would replace the smoother.
         reverseFilteringMomThreshold=0.0,
         reverseFilteringCovarianceScaling=100.0,
         freeToBoundCorrection=examples.FreeToBoundCorrection(False),
@@ -165,10 +212,10 @@ def _kalman_fit(sequence: ActsSequence,a,b,c) -> Any:
     return examples.TrackFittingAlgorithm(
         level=sequence.silent,
         inputMeasurements="measurements",
-        inputProtoTracks=a,
-        inputInitialTrackParameters=b,
+        inputProtoTracks=proto_tracks,
+        inputInitialTrackParameters=parameters,
         inputClusters="",
-        outputTracks=c,
+        outputTracks=tracks,
         pickTrack=-1,
         fit=fit,
         calibrator=examples.makePassThroughCalibrator(),
@@ -176,5 +223,29 @@ def _kalman_fit(sequence: ActsSequence,a,b,c) -> Any:
     )
 
 
-def _align(fit, lists, rows):
-    return fit
+def _align(fits: PeerTracks, lists: list[list[int]], rows: Int64[np.ndarray, " m"]) -> PeerTracks:
+    """Give every list its row; fits that do not reach the perigee become rows that are not valid."""
+    parts = np.split(fits.hits, fits.offsets[1:-1]) if len(fits.valid) else []
+    place = np.array(subsequence_rows(parts, [rows[indices].tolist() for indices in lists]), np.int64)
+    place, source = place[fits.valid], np.flatnonzero(fits.valid)
+    n_hits = np.zeros(len(lists), np.int64)
+    n_hits[place] = np.diff(fits.offsets)[source]
+    valid = np.zeros(len(lists), bool)
+    valid[place] = True
+
+    def spread(values: np.ndarray, empty: float) -> np.ndarray:
+        full = np.full((len(lists), *values.shape[1:]), empty, values.dtype)
+        full[place] = values[source]
+        return full
+
+    return PeerTracks(
+        offsets=np.concatenate([[0], np.cumsum(n_hits)]),
+        hits=np.concatenate([np.zeros(0, np.int32), *(parts[i] for i in source)]),
+        parameters=spread(fits.parameters, np.nan),
+        covariance=spread(fits.covariance, np.nan),
+        chi2=spread(fits.chi2, np.nan),
+        n_holes=spread(fits.n_holes, 0),
+        n_outliers=spread(fits.n_outliers, 0),
+        valid=valid,
+        cpu=fits.cpu,
+    )

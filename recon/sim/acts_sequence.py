@@ -1,7 +1,7 @@
 """One ACTS job over stored events: measurements in, fitted tracks out, CPU time of every stage.
 
-The peer sees exactly the hits that our own chain sees, with their local positions and variances, so nothing is
-simulated again and a row of `Hits` stays the name of a hit on both sides.
+The peer sees exactly the hits that our own chain sees, with their local positions and variances, so nothing
+is simulated again and a row of `Hits` stays the name of a hit on both sides.
 """
 
 from __future__ import annotations
@@ -10,55 +10,19 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int32, Int64
+from jaxtyping import Bool, Int64
 
 from recon.errors import DataError
 from recon.sim import import_extra
+from recon.sim.acts_output import PeerTracks, peer_tracks
 from recon.sim.detector import GenericGeometry, generic_tracking_geometry
 from recon.types import Detector, Event
 
 FIELD_TESLA = 2.0
 """Solenoid field along z that the events were simulated in."""
-
-CONVERSION_STAGES = ("input", "output")
-"""Stages of `PeerTracks.cpu` that only copy data between Python and ACTS."""
-
-_TRIANGLE = tuple(itertools.combinations_with_replacement(range(5), 2))
-
-
-class PeerTracks(NamedTuple):
-    """Tracks of one event as ACTS gives them.
-
-    Attributes:
-        offsets: hits of track i are `hits[offsets[i]:offsets[i + 1]]`.
-        hits: rows of `Hits`, from the beam line outwards along the track; outliers are left out.
-        parameters: (d0 mm, z0 mm, phi rad, theta rad, q/p 1/GeV) at the perigee to the line x = y = 0; NaN where
-            not `valid`.
-        covariance: of `parameters`; NaN where not `valid`.
-        chi2: sum over the hits of the track; NaN where not `valid`.
-        n_holes: sensors crossed without a hit.
-        n_outliers: hits met along the track but rejected.
-        valid: false where ACTS gave no fit at the perigee.
-        cpu: CPU seconds of every stage of this event; see `reconstruction_cpu`.
-    """
-
-    offsets: Int64[np.ndarray, " t1"]
-    hits: Int32[np.ndarray, " k"]
-    parameters: Float64[np.ndarray, "t 5"]
-    covariance: Float64[np.ndarray, "t 5 5"]
-    chi2: Float64[np.ndarray, " t"]
-    n_holes: Int32[np.ndarray, " t"]
-    n_outliers: Int32[np.ndarray, " t"]
-    valid: Bool[np.ndarray, " t"]
-    cpu: dict[str, float]
-
-
-def reconstruction_cpu(tracks: PeerTracks) -> float:
-    """CPU seconds that ACTS itself spent on the event, without the copies between Python and ACTS."""
-    return sum(seconds for stage, seconds in tracks.cpu.items() if stage not in CONVERSION_STAGES)
 
 
 @lru_cache(maxsize=1)
@@ -109,7 +73,7 @@ class ActsSequence:
             lambda number: _measurements(events[number], detector, self.rows[number]),
             output=("measurements", examples.MeasurementContainer),
         )
-        # A subset points into the container that the whiteboard owns, so it cannot be made in the same algorithm.
+        # A subset points into the container that the whiteboard owns: the same algorithm cannot make both.
         self.add_python(
             "subset",
             lambda _, container: examples.MeasurementSubset(container, range(len(container))),
@@ -158,7 +122,7 @@ class ActsSequence:
         found: list[PeerTracks | None] = [None] * len(self.rows)
 
         def collect(number: int, track_container: Any) -> None:
-            found[number] = _peer_tracks(track_container, self.rows[number])
+            found[number] = peer_tracks(track_container, self.rows[number])
 
         self.add_python("collect", collect, inputs={tracks: container})
         self._stamp("output")
@@ -176,8 +140,8 @@ def measurement_rows(event: Event, detector: Detector) -> Int64[np.ndarray, " m"
     """Rows of `Hits` that become measurements 0, 1, 2, ... of ACTS: the valid ones.
 
     Raises:
-        DataError: a valid hit has no sensor in the detector of ACTS, a position that is not finite, or a variance
-            that is not positive.
+        DataError: a valid hit has no sensor in the detector of ACTS, a position that is not finite, or a
+            variance that is not positive.
     """
     hits = event.hits
     rows = np.flatnonzero(hits.valid)
@@ -195,14 +159,27 @@ def measurement_rows(event: Event, detector: Detector) -> Int64[np.ndarray, " m"
     return rows
 
 
+def space_point_maker(sequence: ActsSequence, volumes: Sequence[int]) -> Any:
+    """Algorithm that makes a space point (key `space_points`) of every measurement in the given volumes."""
+    acts, examples = import_extra("acts"), import_extra("acts.examples")
+    return examples.SpacePointMaker(
+        level=sequence.silent,
+        inputMeasurements="measurement_subset",
+        outputSpacePoints="space_points",
+        trackingGeometry=shared_geometry().tracking_geometry,
+        geometrySelection=[acts.GeometryIdentifier(volume=volume) for volume in volumes],
+        stripGeometrySelection=[],
+    )
+
+
 def _require(
     fine: Bool[np.ndarray, " m"], rows: Int64[np.ndarray, " m"], event: Event, what: str, given: np.ndarray
 ) -> None:
     if not fine.all():
         first = int(np.argmin(fine))
         raise DataError(
-            f"{int((~fine).sum())} of {len(rows)} hits of event {event.number} cannot be given to ACTS: each needs "
-            f"{what}, but row {rows[first]} of the hits has {given[first]}"
+            f"{int((~fine).sum())} of {len(rows)} hits of event {event.number} cannot be given to ACTS: "
+            f"each needs {what}, but row {rows[first]} of the hits has {given[first]}"
         )
 
 
@@ -229,7 +206,7 @@ def _python_algorithm(
         opened.initialize(key)
         return opened
 
-    class PythonAlgorithm(examples.IAlgorithm):
+    class PythonAlgorithm(examples.IAlgorithm):  # type: ignore[name-defined]
         def __init__(self) -> None:
             examples.IAlgorithm.__init__(self, name, acts.logging.FATAL)
             self.reads = [handle(self, examples.ReadDataHandle, key, kind) for key, kind in inputs.items()]
@@ -249,38 +226,3 @@ def _stage_seconds(stamps: list[tuple[str, float]]) -> dict[str, float]:
     for (_, start), (stage, end) in itertools.pairwise(stamps):
         seconds[stage] = seconds.get(stage, 0.0) + end - start
     return seconds
-
-
-def _peer_tracks(container: Any, rows: Int64[np.ndarray, " m"]) -> PeerTracks:
-    tracks = list(container)
-    hit_lists = [_measurement_indices(track) for track in tracks]
-    valid = np.array([track.hasReferenceSurface for track in tracks], bool)
-    parameters = np.full((len(tracks), 5), np.nan)
-    covariance = np.full((len(tracks), 5, 5), np.nan)
-    for row in np.flatnonzero(valid):
-        vector, matrix = tracks[row].parameters, tracks[row].covariance
-        parameters[row] = [vector[i] for i in range(5)]
-        for i, j in _TRIANGLE:
-            covariance[row, i, j] = covariance[row, j, i] = matrix[i, j]
-    return PeerTracks(
-        offsets=np.cumsum([0, *map(len, hit_lists)], dtype=np.int64),
-        hits=rows[np.array(list(itertools.chain(*hit_lists)), np.int64)].astype(np.int32),
-        parameters=parameters,
-        covariance=covariance,
-        chi2=np.where(valid, np.array([track.chi2 for track in tracks], np.float64), np.nan),
-        n_holes=np.array([track.nHoles for track in tracks], np.int32),
-        n_outliers=np.array([track.nOutliers for track in tracks], np.int32),
-        valid=valid,
-        cpu={},
-    )
-
-
-def _measurement_indices(track: Any) -> list[int]:
-    """Indices of the measurements on a track, from the beam line outwards."""
-    source_link = import_extra("acts.examples").IndexSourceLink
-    indices = []
-    for state in track.trackStatesReversed:
-        flags = state.typeFlags
-        if flags.isMeasurement and not flags.isOutlier and state.hasUncalibratedSourceLink:
-            indices.append(source_link.fromSourceLink(state.uncalibratedSourceLink).index())
-    return indices[::-1]

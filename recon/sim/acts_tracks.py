@@ -1,8 +1,9 @@
 """The classical peer: seeding, combinatorial Kalman filter and ambiguity resolution of ACTS on stored events.
 
-The chain is that of the ACTS examples: triplets of pixel space points on a grid, track parameters from each triplet,
-a combinatorial Kalman filter outwards and back inwards to the beam line, and a greedy resolution of shared hits
-(X. Ai et al., "A Common Tracking Software Project", Comput. Softw. Big Sci. 6, 8 (2022), arXiv:2106.13593).
+The chain is that of the ACTS examples: triplets of pixel space points on a grid, track parameters from each
+triplet, a combinatorial Kalman filter outwards and back inwards to the beam line, and a greedy resolution of
+shared hits (X. Ai et al., "A Common Tracking Software Project", Comput. Softw. Big Sci. 6, 8 (2022),
+arXiv:2106.13593).
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from typing import Any
 from recon.errors import ConfigError
 from recon.sim import import_extra
 from recon.sim.acts_fit import fit_tracks_kalman
+from recon.sim.acts_output import PeerTracks, reconstruction_cpu
 from recon.sim.acts_sequence import (
     FIELD_TESLA,
     ActsSequence,
-    PeerTracks,
     magnetic_field,
-    reconstruction_cpu,
     shared_geometry,
+    space_point_maker,
 )
 from recon.sim.detector import PIXEL_VOLUMES
 from recon.types import Detector, Event
@@ -88,11 +89,16 @@ class CkfConfig:
             _check(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
         for name in ("seeds_per_middle", "branches", "min_measurements"):
             _check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for name in ("max_holes", "max_outliers", "shared_hits_max"):
+            _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in ("middle_radius", "seed_radius", "seed_delta_r"):
             low, high = getattr(self, name)
             _check(0 <= low < high, name, (low, high), "(low, high) with 0 <= low < high")
         _check(
-            self.chi2_outlier >= self.chi2_max, "chi2_outlier", self.chi2_outlier, f"chi2_max ({self.chi2_max}) or more"
+            self.chi2_outlier >= self.chi2_max,
+            "chi2_outlier",
+            self.chi2_outlier,
+            f"chi2_max ({self.chi2_max}) or more",
         )
 
 
@@ -108,9 +114,9 @@ WORKING_POINTS: dict[str, CkfConfig] = {
 def find_tracks_ckf(events: Sequence[Event], config: CkfConfig, detector: Detector) -> list[PeerTracks]:
     """Find and fit tracks with ACTS: seeding, combinatorial Kalman filter, ambiguity resolution.
 
-    Single-threaded and silent. CPU time is reported by stage: `space_points`, `seeding`, `parameters`, `finding`
-    (which contains the fit) and `ambiguity`, and apart from them `input` and `output`, the copies between Python
-    and ACTS, which no user of ACTS pays.
+    Single-threaded and silent. CPU time is reported by stage: `space_points`, `seeding`, `parameters`,
+    `finding` (which contains the fit) and `ambiguity`, and apart from them `input` and `output`, the copies
+    between Python and ACTS, which no user of ACTS pays.
 
     Args:
         events: stored events; only `hits` is looked at.
@@ -130,24 +136,12 @@ def find_tracks_ckf(events: Sequence[Event], config: CkfConfig, detector: Detect
         []
     """
     sequence = ActsSequence(events, detector)
-    sequence.add("space_points", _space_points(sequence))
+    sequence.add("space_points", space_point_maker(sequence, PIXEL_VOLUMES))
     sequence.add("seeding", _seeding(config, sequence))
     sequence.add("parameters", _parameter_estimation(sequence))
     sequence.add("finding", _track_finding(config, sequence))
     sequence.add("ambiguity", _ambiguity(config, sequence))
     return sequence.run("resolved_tracks")
-
-
-def _space_points(sequence: ActsSequence) -> Any:
-    acts, examples = import_extra("acts"), import_extra("acts.examples")
-    return examples.SpacePointMaker(
-        level=sequence.silent,
-        inputMeasurements="measurement_subset",
-        outputSpacePoints="space_points",
-        trackingGeometry=shared_geometry().tracking_geometry,
-        geometrySelection=[acts.GeometryIdentifier(volume=volume) for volume in PIXEL_VOLUMES],
-        stripGeometrySelection=[],
-    )
 
 
 def _seeding(config: CkfConfig, sequence: ActsSequence) -> Any:
@@ -198,7 +192,7 @@ def _parameter_estimation(sequence: ActsSequence) -> Any:
 def _track_finding(config: CkfConfig, sequence: ActsSequence) -> Any:
     acts, examples = import_extra("acts"), import_extra("acts.examples")
     geometry, field = shared_geometry().tracking_geometry, magnetic_field()
-    cuts = ([], [config.chi2_max], [config.chi2_outlier], [config.branches])
+    cuts: tuple[list[float], ...] = ([], [config.chi2_max], [config.chi2_outlier], [config.branches])
     algorithm = examples.TrackFindingAlgorithm
     return algorithm(
         level=sequence.silent,

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import multiprocessing
-import os
-import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64
+from jaxtyping import Bool, Int32
 
 from recon.errors import ConfigError
 from recon.sim import import_extra
+from recon.sim.pool import Pool, cache_directory, concatenate, empty_pool, read_pool, select, write_pool
 
 Kind = Literal["ttbar", "minbias"]
 
@@ -49,42 +48,6 @@ Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 
 
-class Pool(NamedTuple):
-    """Final-state particles of many collisions, concatenated.
-
-    Attributes:
-        pdg: particle code.
-        charge: in units of e.
-        mass: GeV.
-        momentum: GeV.
-        vertex: production vertex relative to the collision, mm.
-        time: production time relative to the collision, times the speed of light, mm.
-        offsets: collision `i` owns the particles `offsets[i]` to `offsets[i + 1]`.
-    """
-
-    pdg: Int32[np.ndarray, " n"]
-    charge: Int32[np.ndarray, " n"]
-    mass: Float32[np.ndarray, " n"]
-    momentum: Float32[np.ndarray, "n 3"]
-    vertex: Float32[np.ndarray, "n 3"]
-    time: Float32[np.ndarray, " n"]
-    offsets: Int64[np.ndarray, " c"]
-
-
-def pool_size(pool: Pool) -> int:
-    """Count the collisions of a pool."""
-    return len(pool.offsets) - 1
-
-
-def cache_directory() -> Path:
-    """Directory of the pools: `$RECON_CACHE`, else `$XDG_CACHE_HOME/recon`, else `~/.cache/recon`."""
-    explicit = os.environ.get("RECON_CACHE")
-    if explicit:
-        return Path(explicit)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "recon"
-
-
 def generate_pool(
     kind: Kind, n: int, seed: int, *, first: int = 0, workers: int = 1, progress: Progress | None = None
 ) -> Pool:
@@ -108,16 +71,17 @@ def generate_pool(
         ConfigError: a setting out of range, or the `sim` extra is missing.
 
     Example:
-        >>> from recon.sim.collisions import generate_pool, pool_size
+        >>> from recon.sim.collisions import generate_pool
+        >>> from recon.sim.pool import pool_size
         >>> pool_size(generate_pool("ttbar", 3, seed=1))  # doctest: +SKIP
         3
     """
     _check_pool_settings(kind, n, seed, first, workers)
     if n == 0:
-        return _empty_pool()
+        return empty_pool()
     size = CHUNK_SIZE[kind]
     chunks = range(first // size, (first + n - 1) // size + 1)
-    missing = [index for index in chunks if _read_chunk(_chunk_path(kind, seed, index)) is None]
+    missing = [index for index in chunks if read_pool(_chunk_path(kind, seed, index)) is None]
     total, done = len(chunks), len(chunks) - len(missing)
     for _ in _make_chunks(kind, seed, missing, workers):
         done += 1
@@ -128,13 +92,19 @@ def generate_pool(
     return select(pool, np.arange(start, start + n))
 
 
+def single_collision(kind: Kind, seed: int, number: int) -> Pool:
+    """Return the collision `number` alone; neighbours come from memory."""
+    size = CHUNK_SIZE[kind]
+    return select(_remembered_chunk(kind, seed, number // size), np.array([number % size]))
+
+
 def load_chunk(kind: Kind, seed: int, index: int) -> Pool:
     """Return one cache file of collisions; generate it in this process when it is missing or damaged."""
     path = _chunk_path(kind, seed, index)
-    pool = _read_chunk(path)
+    pool = read_pool(path)
     if pool is None:
         pool = generate_chunk(kind, seed, index)
-        _write_chunk(path, pool)
+        write_pool(path, pool)
     return pool
 
 
@@ -181,21 +151,6 @@ def generate_chunk(kind: Kind, seed: int, index: int) -> Pool:
     )
 
 
-def select(pool: Pool, collisions: np.ndarray) -> Pool:
-    """Return the given collisions of a pool, in the given order, repeats allowed."""
-    count = np.diff(pool.offsets)[collisions]
-    offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-    rows = np.arange(offsets[-1]) + np.repeat(pool.offsets[collisions] - offsets[:-1], count)
-    return Pool(*(column[rows] for column in pool[:-1]), offsets=offsets)
-
-
-def concatenate(pools: list[Pool]) -> Pool:
-    """Join pools one behind the other."""
-    columns = [np.concatenate(column) for column in zip(*(pool[:-1] for pool in pools), strict=True)]
-    counts = np.concatenate([np.diff(pool.offsets) for pool in pools])
-    return Pool(*columns, offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
-
-
 def _check_pool_settings(kind: str, n: int, seed: int, first: int, workers: int) -> None:
     if kind not in get_args(Kind):
         raise ConfigError(f"kind of collision {kind!r}; allowed: {', '.join(get_args(Kind))}")
@@ -204,10 +159,9 @@ def _check_pool_settings(kind: str, n: int, seed: int, first: int, workers: int)
             raise ConfigError(f"{name} of the {kind} pool is {value}; at least {low} is needed")
 
 
-def _empty_pool() -> Pool:
-    nothing, vectors = np.zeros(0, np.float32), np.zeros((0, 3), np.float32)
-    no_codes = np.zeros(0, np.int32)
-    return Pool(no_codes, no_codes, nothing, vectors, vectors, nothing, np.zeros(1, np.int64))
+@lru_cache(maxsize=4)
+def _remembered_chunk(kind: Kind, seed: int, index: int) -> Pool:
+    return load_chunk(kind, seed, index)
 
 
 def _chunk_path(kind: str, seed: int, index: int) -> Path:
@@ -220,25 +174,8 @@ def _chunk_path(kind: str, seed: int, index: int) -> Path:
     return cache_directory() / "pools" / folder / f"{index:06d}.npz"
 
 
-def _read_chunk(path: Path) -> Pool | None:
-    """Read a cache file; `None` when there is none or it was cut short (it is then made again)."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return Pool(**{name: file[name] for name in Pool._fields})
-    except (FileNotFoundError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
-        return None
-
-
-def _write_chunk(path: Path, pool: Pool) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Several processes may make the same chunk: the last rename wins and the content is the same.
-    partial = path.with_name(f".{path.stem}-{os.getpid()}.npz")
-    np.savez(partial, **pool._asdict())
-    partial.replace(path)
-
-
 def _make_chunk_file(kind: Kind, seed: int, index: int) -> int:
-    _write_chunk(_chunk_path(kind, seed, index), generate_chunk(kind, seed, index))
+    write_pool(_chunk_path(kind, seed, index), generate_chunk(kind, seed, index))
     return index
 
 

@@ -56,9 +56,10 @@ def generic_tracking_geometry() -> GenericGeometry:
 def build_generic_detector(geometry: GenericGeometry | None = None) -> Detector:
     """Tabulate the sensors of the GenericDetector: 18,728 on 48 layers.
 
-    `thickness` holds the silicon of the sensor (0.15, 0.25 or 0.35 mm) plus the support of its layer
-    (1.5 to 3.5 mm of silicon, in ACTS a cylinder or a disc a few millimetres away). Not included: beam pipe,
-    support tube and the discs between the endcap layers, see `build_passive_material`.
+    `thickness` holds the silicon of the sensor (0.15, 0.25 or 0.35 mm) plus the support of its layer (1.5 to
+    3.5 mm of silicon), which every particle through the layer crosses once: a disc at the centre of an endcap
+    layer, a cylinder 2.5 mm outside the sensors of the pixel barrel or 6 mm inside those of the strip barrel.
+    Not included: beam pipe and support tube, see `build_passive_material`.
 
     Args:
         geometry: result of `generic_tracking_geometry`; built when not given.
@@ -94,13 +95,16 @@ def build_generic_detector(geometry: GenericGeometry | None = None) -> Detector:
 
 
 def build_passive_material(geometry: GenericGeometry | None = None) -> PassiveMaterial:
-    """Tabulate the material that belongs to no layer with sensors: beam pipe, support tube, discs.
+    """Tabulate the material that belongs to no layer with sensors: beam pipe and support tube.
+
+    The geometry also lists discs with material halfway between the endcap layers. They are left out: they
+    only guide the navigation of ACTS, and simulated particles do not meet them.
 
     Args:
         geometry: result of `generic_tracking_geometry`; built when not given.
 
     Returns:
-        Cylinders by radius (the beam pipe first), then discs by z.
+        Cylinders by radius, the beam pipe first.
 
     Raises:
         ConfigError: the `sim` extra is missing.
@@ -109,13 +113,14 @@ def build_passive_material(geometry: GenericGeometry | None = None) -> PassiveMa
     surfaces = geometry.tracking_geometry.geoIdSurfaceMap()
     sensitive_layers = {(g.volume, g.layer) for g in surfaces if g.sensitive}
     rows = [
-        _passive_row(surface)
+        (*surface.bounds.values()[:2], _radiation_lengths(surface))
         for g, surface in surfaces.items()
-        if surface.surfaceMaterial is not None and (g.volume, g.layer) not in sensitive_layers
+        if surface.surfaceMaterial is not None
+        and (g.volume, g.layer) not in sensitive_layers
+        and type(surface.bounds).__name__ == "CylinderBounds"
     ]
-    table = np.array(sorted(rows), np.float64).reshape(-1, 5)
-    columns = table[:, 1:].astype(np.float32).T
-    return PassiveMaterial(table[:, 0] > 0, *(np.ascontiguousarray(column) for column in columns))
+    radius, half_length, thickness = np.array(sorted(rows), np.float32).reshape(-1, 3).T
+    return PassiveMaterial(radius.copy(), half_length.copy(), thickness.copy())
 
 
 def _layer_supports(surfaces: dict[Any, Any]) -> dict[tuple[int, int], float]:
@@ -126,17 +131,6 @@ def _layer_supports(surfaces: dict[Any, Any]) -> dict[tuple[int, int], float]:
             key = (identifier.volume, identifier.layer)
             supports[key] = supports.get(key, 0.0) + _radiation_lengths(surface)
     return supports
-
-
-def _passive_row(surface: Any) -> tuple[float, float, float, float, float]:
-    """Return (is_disc, position, low, high, thickness) of a cylinder or disc around the beam line."""
-    acts = import_extra("acts")
-    z = _vector(surface.center(acts.GeometryContext.dangerouslyDefaultConstruct()))[2]
-    bounds = list(surface.bounds.values())
-    if "Cylinder" in type(surface.bounds).__name__:
-        radius, half_length = bounds[:2]
-        return 0.0, radius, z - half_length, z + half_length, _radiation_lengths(surface)
-    return 1.0, float(z), bounds[0], bounds[1], _radiation_lengths(surface)
 
 
 def _radiation_lengths(surface: Any) -> float:
@@ -150,11 +144,11 @@ def _radiation_lengths(surface: Any) -> float:
     return float(found[2]) / float(found[1])
 
 
-def _vector(vector: Any) -> Float64[np.ndarray, "3"]:
+def _vector(vector: Any) -> Float64[np.ndarray, " xyz"]:
     return np.array([vector[0], vector[1], vector[2]], np.float64)
 
 
-def _local_frame(surface: Any) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3 3"]]:
+def _local_frame(surface: Any) -> tuple[Float64[np.ndarray, " xyz"], Float64[np.ndarray, "uvw xyz"]]:
     """Return the centre and the axes u, v, w (as rows) of a plane surface."""
     acts = import_extra("acts")
     context = acts.GeometryContext.dangerouslyDefaultConstruct()

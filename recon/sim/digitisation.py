@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from recon.sim import import_extra
 from recon.sim.detector import LONG_STRIP_VOLUMES, PIXEL_VOLUMES, SHORT_STRIP_VOLUMES
@@ -37,14 +37,22 @@ READOUT = {
 }
 """By volume. Strips are measured in both directions: there is no stereo pairing to do."""
 
+BARREL_VOLUMES = (8, 13, 17)
+
 CHARGE_NOISE = 0.01
 """Standard deviation of the charge that a cell reports, in units of the path length in silicon, mm."""
 
 
-def cell_counts(detector: Detector) -> np.ndarray:
+def nominal_pitch(detector: Detector) -> Float64[np.ndarray, "m 2"]:
+    """Look up the pitch of every sensor along u and v, mm."""
+    volumes = np.array(list(READOUT))
+    pitches = np.array([readout.pitch for readout in READOUT.values()])
+    return pitches[np.searchsorted(volumes, detector.volume_id)]
+
+
+def cell_counts(detector: Detector) -> Int64[np.ndarray, "m 2"]:
     """Count the cells of every sensor along u (at its wide edge) and v; at least one each."""
-    pitch = np.array([READOUT[int(volume)].pitch for volume in detector.volume_id])
-    return np.maximum(np.rint(2.0 * _half_widths(detector) / pitch), 1).astype(np.int64)
+    return np.maximum(np.rint(2.0 * _half_widths(detector) / nominal_pitch(detector)), 1).astype(np.int64)
 
 
 def cell_sizes(detector: Detector) -> Float64[np.ndarray, "m 2"]:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import acts
-import acts.examples as examples
 import numpy as np
+from acts import examples
 from jaxtyping import Float64, Int64, UInt64
 
 from recon.errors import DataError
@@ -38,7 +38,6 @@ class SimulatedArrays(NamedTuple):
         momentum: at production, GeV.
         geometry_id: sensor of every hit.
         local: measured position on the sensor, mm.
-        variance: of `local`, mm^2.
         cluster: cells along u and v and collected charge; zeros for smeared digitisation.
         hit_barcode: particle that made the hit.
         hit_position: true crossing point, mm.
@@ -54,7 +53,6 @@ class SimulatedArrays(NamedTuple):
     momentum: Float64[np.ndarray, "p 3"]
     geometry_id: UInt64[np.ndarray, " n"]
     local: Float64[np.ndarray, "n 2"]
-    variance: Float64[np.ndarray, "n 2"]
     cluster: Float64[np.ndarray, "n 3"]
     hit_barcode: UInt64[np.ndarray, " n"]
     hit_position: Float64[np.ndarray, "n 3"]
@@ -66,14 +64,16 @@ def run_fatras(
     geometry: GenericGeometry,
     digitisation: Any,
     generate: Callable[[int], GeneratedParticles],
+    *,
     first_event: int,
     events: int,
     seed: int,
 ) -> list[SimulatedArrays]:
     """Simulate and digitise a range of events in this thread.
 
-    Multiple scattering, ionisation, bremsstrahlung and photon conversion are on; Fatras in this version has no
-    hadronic interactions. ACTS draws its random numbers from (seed, place of the algorithm in the sequence,
+    Multiple scattering, ionisation, bremsstrahlung and photon conversion are on; Fatras in this version has
+    no hadronic interactions, and the silicon of the geometry is a thousand times too thin for energy loss
+    (not for scattering). ACTS draws its random numbers from (seed, place of the algorithm in the sequence,
     event number), so an event comes out the same in whatever range it is run; adding an algorithm in front
     would change every event.
 
@@ -101,15 +101,22 @@ def run_fatras(
     sequencer.addAlgorithm(_fatras(geometry, numbers))
     sequencer.addAlgorithm(_digitisation(geometry, numbers, digitisation))
     sequencer.addAlgorithm(readout)
-    sequencer.run()
+    try:
+        sequencer.run()
+    except RuntimeError:
+        # ACTS reports no more than an abnormal end; what our own part raised says why.
+        for error in (reader.error, readout.error):
+            if error is not None:
+                raise error from None
+        raise
     return sorted(readout.events, key=lambda event: event.number)
 
 
 def pack_barcodes(parts: Int64[np.ndarray, "p 5"]) -> UInt64[np.ndarray, " p"]:
     """Pack (collision, secondary vertex, particle, generation, sub-particle) into 64 bits, in that order.
 
-    The order of the packed numbers is that of the tuples; collision 1 is the hard scatter, generation 0 is what
-    came from the generator.
+    The order of the packed numbers is that of the tuples; collision 1 is the hard scatter, generation 0 is
+    what came from the generator.
 
     Raises:
         DataError: a part does not fit into its 12, 12, 16, 8 or 16 bits.
@@ -118,7 +125,9 @@ def pack_barcodes(parts: Int64[np.ndarray, "p 5"]) -> UInt64[np.ndarray, " p"]:
     for column, (name, bits) in enumerate(zip(_FIELDS, _BITS, strict=True)):
         values = parts[:, column]
         if values.size and values.max() >= 1 << bits:
-            raise DataError(f"{name} {values.max()} does not fit into the {bits} bits of a particle identifier")
+            raise DataError(
+                f"{name} {values.max()} does not fit into the {bits} bits of a particle identifier"
+            )
         packed = (packed << np.uint64(bits)) | values.astype(np.uint64)
     return packed
 
@@ -162,15 +171,22 @@ class _ParticleSource(examples.IReader):
 
     def __init__(self, generate: Callable[[int], GeneratedParticles], first: int, events: int) -> None:
         examples.IReader.__init__(self, "ParticleSource", _SILENT)
-        self._generate, self._range = generate, (first, first + events)
+        self._generate = generate
+        # ACTS skips to the first event itself and wants to skip over something.
+        self._range = (0, first + events)
         self._output = examples.WriteDataHandle(self, examples.SimParticleContainer, "OutputParticles")
         self._output.initialize("particles_generated")
+        self.error: Exception | None = None
 
     def availableEvents(self) -> tuple[int, int]:  # noqa: N802 - the name that ACTS calls
         return self._range
 
     def read(self, context: Any) -> Any:
-        self._output(context, _particle_container(self._generate(context.eventNumber)))
+        try:
+            self._output(context, _particle_container(self._generate(context.eventNumber)))
+        except Exception as error:
+            self.error = error
+            raise
         return examples.ProcessCode.SUCCESS
 
 
@@ -194,13 +210,14 @@ def _particle_container(particles: GeneratedParticles) -> Any:
 class _Readout(examples.IAlgorithm):
     """Copies what the simulation made into arrays.
 
-    A loop over a container costs microseconds an element and dominates the simulation when written carelessly:
-    one attribute a pass, vectors through their buffers, truth through the one map that is iterable.
+    A loop over a container costs microseconds an element and dominates the simulation when written
+    carelessly: one attribute a pass, vectors through their buffers, truth through the one iterable map.
     """
 
     def __init__(self) -> None:
         examples.IAlgorithm.__init__(self, "Readout", _SILENT)
         self.events: list[SimulatedArrays] = []
+        self.error: Exception | None = None
         self._particles = self._handle(examples.SimParticleContainer, "particles_simulated")
         self._sim_hits = self._handle(examples.SimHitContainer, "simhits")
         self._measurements = self._handle(examples.MeasurementContainer, "measurements")
@@ -213,33 +230,35 @@ class _Readout(examples.IAlgorithm):
         return handle
 
     def execute(self, context: Any) -> Any:
-        store = context.eventStore
-        particles, sim_hits, measurements = (
+        try:
+            self.events.append(self._arrays(context.eventNumber, context.eventStore))
+        except Exception as error:
+            self.error = error
+            raise
+        return examples.ProcessCode.SUCCESS
+
+    def _arrays(self, number: int, store: Any) -> SimulatedArrays:
+        particles, hits, measurements = (
             self._particles(store),
             self._sim_hits(store),
             self._measurements(store),
         )
         source = _first_source(self._links(store), len(measurements))
-        barcodes = _barcodes(p.particleId for p in particles)
-        self.events.append(
-            SimulatedArrays(
-                number=context.eventNumber,
-                barcode=barcodes,
-                pdg=np.array([int(p.pdg) for p in particles], np.int64),
-                charge=np.array([p.charge for p in particles], np.float64),
-                vertex=_vectors([p.fourPosition for p in particles], 4)[:, :3],
-                momentum=_vectors([p.fourMomentum for p in particles], 4)[:, :3],
-                geometry_id=np.array([m.geometryId.value for m in measurements], np.uint64),
-                local=_vectors([m.fullParameters for m in measurements], 6)[:, :2],
-                variance=_variances(measurements),
-                cluster=_cluster_shapes(self._clusters(store), len(measurements)),
-                hit_barcode=_barcodes(h.particleId for h in sim_hits)[source],
-                hit_position=_vectors([h.fourPosition for h in sim_hits], 4)[source, :3],
-                hit_momentum=_vectors([h.momentum4Before for h in sim_hits], 4)[source, :3],
-                hit_index=np.array([h.index for h in sim_hits], np.int64)[source],
-            )
+        return SimulatedArrays(
+            number=number,
+            barcode=_barcodes(p.particleId for p in particles),
+            pdg=np.array([int(p.pdg) for p in particles], np.int64),
+            charge=np.array([p.charge for p in particles], np.float64),
+            vertex=_vectors([p.fourPosition for p in particles], 4)[:, :3],
+            momentum=_vectors([p.fourMomentum for p in particles], 4)[:, :3],
+            geometry_id=np.array([m.geometryId.value for m in measurements], np.uint64),
+            local=_vectors([m.fullParameters for m in measurements], 6)[:, :2],
+            cluster=_cluster_shapes(self._clusters(store), len(measurements)),
+            hit_barcode=_barcodes(h.particleId for h in hits)[source],
+            hit_position=_vectors([h.fourPosition for h in hits], 4)[source, :3],
+            hit_momentum=_vectors([h.momentum4Before for h in hits], 4)[source, :3],
+            hit_index=np.array([h.index for h in hits], np.int64)[source],
         )
-        return examples.ProcessCode.SUCCESS
 
 
 def _vectors(items: list[Any], length: int) -> Float64[np.ndarray, "n k"]:
@@ -248,15 +267,8 @@ def _vectors(items: list[Any], length: int) -> Float64[np.ndarray, "n k"]:
 
 
 def _barcodes(items: Any) -> UInt64[np.ndarray, " n"]:
-    parts = [
-        (b.vertexPrimary, b.vertexSecondary, b.particle, b.generation, b.subParticle) for b in items
-    ]
+    parts = [(b.vertexPrimary, b.vertexSecondary, b.particle, b.generation, b.subParticle) for b in items]
     return pack_barcodes(np.array(parts, np.int64).reshape(-1, len(_BITS)))
-
-
-def _variances(measurements: Any) -> Float64[np.ndarray, "n 2"]:
-    diagonal = [(c[0, 0], c[1, 1]) for c in (m.fullCovariance for m in measurements)]
-    return np.array(diagonal, np.float64).reshape(-1, 2)
 
 
 def _cluster_shapes(clusters: Any, n: int) -> Float64[np.ndarray, "n 3"]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64
+from jaxtyping import Float32, Float64, Int32, Int64
 
-from recon.sim.collisions import Pool, concatenate, pool_size, select
+from recon.sim.pool import Pool, concatenate, pool_size, select
 
 BEAM_SPOT = (0.0125, 0.0125, 55.5)
 """Standard deviation of the collision point in x, y, z, mm."""
@@ -27,7 +27,7 @@ class GeneratedParticles(NamedTuple):
     Attributes:
         collision: 1 for the hard scatter, 2 and up for pile-up.
         secondary_vertex: 0 for the collision point, else the index of the decay vertex in its collision.
-        index: index of the particle within its collision in the pool, from 1.
+        particle: index of the particle within its collision in the pool, from 1.
         pdg: particle code.
         charge: in units of e.
         mass: GeV.
@@ -38,7 +38,7 @@ class GeneratedParticles(NamedTuple):
 
     collision: Int64[np.ndarray, " n"]
     secondary_vertex: Int64[np.ndarray, " n"]
-    index: Int64[np.ndarray, " n"]
+    particle: Int64[np.ndarray, " n"]
     pdg: Int32[np.ndarray, " n"]
     charge: Int32[np.ndarray, " n"]
     mass: Float64[np.ndarray, " n"]
@@ -58,9 +58,9 @@ def mix(
 ) -> GeneratedParticles:
     """Lay one hard scatter and pile-up on top of each other.
 
-    Pile-up is drawn with replacement; each drawn collision is turned about the beam axis by a random angle and
-    reflected in z with probability one half, so that its reuse shows in no particle direction. The hard scatter
-    keeps its orientation. Every collision gets its own point in the beam spot.
+    Pile-up is drawn with replacement; each drawn collision is turned about the beam axis by a random angle
+    and reflected in z with probability one half, so that its reuse shows in no particle direction. The hard
+    scatter keeps its orientation. Every collision gets its own point in the beam spot.
 
     Args:
         hard_scatter: a pool of exactly one collision.
@@ -88,7 +88,7 @@ def mix(
     generated = GeneratedParticles(
         collision=collision + 1,
         secondary_vertex=_number_secondary_vertices(collision, parts.vertex),
-        index=np.arange(len(collision)) - parts.offsets[:-1][collision] + 1,
+        particle=np.arange(len(collision)) - parts.offsets[:-1][collision] + 1,
         pdg=parts.pdg,
         charge=parts.charge,
         mass=parts.mass.astype(np.float64),
@@ -113,7 +113,7 @@ def _turn(
 
 
 def _number_secondary_vertices(
-    collision: Int64[np.ndarray, " n"], vertex: np.ndarray
+    collision: Int64[np.ndarray, " n"], vertex: Float32[np.ndarray, "n 3"]
 ) -> Int64[np.ndarray, " n"]:
     """Number the distinct decay vertices of each collision from 1; 0 for the collision point."""
     number = np.zeros(len(collision), np.int64)

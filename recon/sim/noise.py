@@ -17,7 +17,7 @@ class NoiseHits(NamedTuple):
     Attributes:
         module: row of the sensor in the `Detector` table.
         local: position on the sensor, mm.
-        template: row of the real hit whose layer, variance and cluster shape the noise hit has.
+        template: row of the real hit whose layer and cluster shape the noise hit has.
     """
 
     module: Int32[np.ndarray, " k"]
@@ -34,8 +34,9 @@ def draw_noise(
 ) -> NoiseHits:
     """Draw noise hits: layers in proportion to their real hits, then uniform over the area of the layer.
 
-    Variance and cluster shape come from a random real hit of the same layer, so that neither tells noise from
-    signal. A noise cluster one cell wide lies at the centre of its cell, as real ones do.
+    The cluster shape, and with it the variance, comes from a random real hit of the same layer, so that it
+    does not tell noise from signal. A noise cluster one cell wide lies at the centre of its cell, as real
+    ones do.
 
     Args:
         detector: the sensor table.

@@ -8,23 +8,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64, UInt64
 
 from recon.errors import ConfigError
 from recon.sim import import_extra
-from recon.sim.collisions import CHARGED_PT_MIN, POOL_ETA_MAX, Pool, generate_pool
+from recon.sim.assembly import assemble_event
+from recon.sim.collisions import CHARGED_PT_MIN, POOL_ETA_MAX, generate_pool, single_collision
 from recon.sim.detector import GenericGeometry, generic_tracking_geometry
 from recon.sim.digitisation import Digitisation, acts_digitisation
 from recon.sim.mixing import GeneratedParticles, mix
-from recon.sim.noise import NoiseHits, draw_noise
-from recon.tracking.detector import load_detector, to_global
-from recon.types import NOISE, Detector, Event, Hits, HitTruth, Particles
-
-if TYPE_CHECKING:
-    from recon.sim.fatras import SimulatedArrays
+from recon.sim.pool import Pool, empty_pool
+from recon.tracking.detector import load_detector
+from recon.types import Event
 
 PileupDistribution = Literal["fixed", "poisson"]
 
@@ -51,7 +48,7 @@ class TrackerSimulation:
         first_event: number of the first event.
         seed: of the events.
         noise_fraction: noise hits per real hit.
-        pt_min: charged particles and photons below are not simulated, GeV (at least 0.1; photons at least 0.2).
+        pt_min: particles below are not simulated, GeV (at least 0.1; photons never below 0.2).
         eta_max: particles outside in absolute pseudorapidity are not simulated (at most 4.5).
         digitisation: `geometric` (cells and clusters) or `smeared` (Gaussian, no cluster shapes).
         minbias_pool: number of distinct pile-up collisions to draw from.
@@ -97,7 +94,8 @@ class TrackerSimulation:
         ):
             if getattr(self, name) not in allowed:
                 raise ConfigError(
-                    f"{name} of the tracker simulation is {getattr(self, name)!r}; allowed: {', '.join(allowed)}"
+                    f"{name} of the tracker simulation is {getattr(self, name)!r}; "
+                    f"allowed: {', '.join(allowed)}"
                 )
 
 
@@ -112,9 +110,9 @@ def simulate_events(config: TrackerSimulation, progress: Progress | None = None)
         progress: called as collisions and events are done.
 
     Yields:
-        Events with numbers `first_event` to `first_event + events - 1`. `particle_id` is the packed ACTS barcode
-        (12 bits collision, 1 for the hard scatter; 12 secondary vertex; 16 particle; 8 generation, 0 for what
-        the generator made; 16 sub-particle); `hit_id` counts from 1.
+        Events with numbers `first_event` to `first_event + events - 1`. `particle_id` is the packed ACTS
+        barcode (12 bits collision, 1 for the hard scatter; 12 secondary vertex; 16 particle; 8 generation, 0
+        for what the generator made; 16 sub-particle); `hit_id` counts from 1.
 
     Raises:
         ConfigError: the `sim` extra is missing.
@@ -199,11 +197,21 @@ def simulate_chunk(config: TrackerSimulation) -> list[Event]:
         _geometry(),
         _digitisation(config.digitisation),
         lambda number: _generate(config, number),
-        config.first_event,
-        config.events,
-        config.seed,
+        first_event=config.first_event,
+        events=config.events,
+        seed=config.seed,
     )
-    return [_assemble(arrays, detector, config) for arrays in simulated]
+    return [
+        assemble_event(
+            arrays,
+            detector,
+            noise_fraction=config.noise_fraction,
+            kind=config.digitisation,
+            noise_rng=_rng(config, arrays.number, "noise"),
+            order_rng=_rng(config, arrays.number, "order"),
+        )
+        for arrays in simulated
+    ]
 
 
 @lru_cache(maxsize=1)
@@ -221,7 +229,9 @@ def _minbias(size: int, seed: int) -> Pool:
     return generate_pool("minbias", size, seed)
 
 
-def _rng(config: TrackerSimulation, number: int, purpose: Literal["mixing", "noise", "order"]) -> np.random.Generator:
+def _rng(
+    config: TrackerSimulation, number: int, purpose: Literal["mixing", "noise", "order"]
+) -> np.random.Generator:
     """Random numbers of one event and purpose, whatever else is simulated."""
     stream = ("mixing", "noise", "order").index(purpose)
     return np.random.default_rng([config.seed, number, stream])
@@ -230,80 +240,6 @@ def _rng(config: TrackerSimulation, number: int, purpose: Literal["mixing", "noi
 def _generate(config: TrackerSimulation, number: int) -> GeneratedParticles:
     rng = _rng(config, number, "mixing")
     n_pileup = int(rng.poisson(config.pileup)) if config.pileup_distribution == "poisson" else config.pileup
-    hard_scatter = generate_pool("ttbar", 1, config.seed, first=number)
-    minbias = _minbias(config.minbias_pool, config.pool_seed) if n_pileup else generate_pool("minbias", 0, 0)
+    hard_scatter = single_collision("ttbar", config.seed, number)
+    minbias = _minbias(config.minbias_pool, config.pool_seed) if n_pileup else empty_pool()
     return mix(hard_scatter, minbias, n_pileup, rng, pt_min=config.pt_min, eta_max=config.eta_max)
-
-
-def _assemble(arrays: SimulatedArrays, detector: Detector, config: TrackerSimulation) -> Event:
-    """Add noise, shuffle and convert into the types of the package."""
-    module = _sensor_rows(detector, arrays.geometry_id)
-    n_noise = int(len(module) * config.noise_fraction)
-    noise = draw_noise(detector, module, arrays.cluster, n_noise, _rng(config, arrays.number, "noise"))
-    order = _rng(config, arrays.number, "order").permutation(len(module) + len(noise.module))
-    particle = np.searchsorted(arrays.barcode, arrays.hit_barcode)
-    return Event(
-        number=arrays.number,
-        hits=_hits(arrays, noise, module, detector, order),
-        particles=Particles(
-            momentum=arrays.momentum.astype(np.float32),
-            vertex=arrays.vertex.astype(np.float32),
-            charge=np.rint(arrays.charge).astype(np.int32),
-            pdg=arrays.pdg.astype(np.int32),
-            primary=_is_primary(arrays.barcode),
-            valid=np.ones(len(arrays.barcode), bool),
-            hit_particle=_with_noise(particle.astype(np.int32), noise, NOISE)[order],
-        ),
-        truth=HitTruth(
-            position=_with_noise(arrays.hit_position.astype(np.float32), noise, np.nan)[order],
-            momentum=_with_noise(arrays.hit_momentum.astype(np.float32), noise, np.nan)[order],
-            order=_with_noise(_rank_along_path(particle, arrays.hit_index), noise, NOISE)[order],
-        ),
-        hit_id=np.arange(1, len(order) + 1, dtype=np.uint64),
-        particle_id=arrays.barcode,
-    )
-
-
-def _hits(
-    arrays: SimulatedArrays,
-    noise: NoiseHits,
-    module: Int32[np.ndarray, " n"],
-    detector: Detector,
-    order: Int64[np.ndarray, " t"],
-) -> Hits:
-    module = np.concatenate([module, noise.module])[order]
-    local = np.concatenate([arrays.local.astype(np.float32), noise.local])[order]
-    variance, cluster = arrays.variance.astype(np.float32), arrays.cluster.astype(np.float32)
-    return Hits(
-        position=to_global(detector, module, local),
-        layer=detector.layer[module],
-        module=module,
-        local=local,
-        variance=np.concatenate([variance, variance[noise.template]])[order],
-        features=np.concatenate([cluster, cluster[noise.template]])[order],
-        valid=np.ones(len(order), bool),
-    )
-
-
-def _sensor_rows(detector: Detector, geometry_id: UInt64[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
-    return np.searchsorted(detector.geometry_id, geometry_id).astype(np.int32)
-
-
-def _is_primary(barcode: UInt64[np.ndarray, " p"]) -> Bool[np.ndarray, " p"]:
-    """Generation 0, bits 16 to 23: made by the generator."""
-    return (barcode >> np.uint64(16)) & np.uint64(0xFF) == 0
-
-
-def _with_noise(real: np.ndarray, noise: NoiseHits, fill: float) -> np.ndarray:
-    return np.concatenate([real, np.full((len(noise.module), *real.shape[1:]), fill, real.dtype)])
-
-
-def _rank_along_path(
-    particle: Int64[np.ndarray, " n"], index: Int64[np.ndarray, " n"]
-) -> Int32[np.ndarray, " n"]:
-    """Number the hits of each particle 0, 1, ... along its path."""
-    along = np.lexsort((index, particle))
-    sorted_particle = particle[along]
-    rank = np.empty(len(particle), np.int32)
-    rank[along] = np.arange(len(particle)) - np.searchsorted(sorted_particle, sorted_particle)
-    return rank

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Float, Float32, Int
 
 from recon.errors import ConfigError
 from recon.types import Detector
@@ -20,23 +20,19 @@ PASSIVE_PREFIX = "passive_"
 
 
 class PassiveMaterial(NamedTuple):
-    """Material away from the sensors and their supports, as thin cylinders and discs around the beam line.
+    """Material away from the sensors and their supports, as thin cylinders around the beam line.
 
-    Row 0 of the generic detector is the beam pipe. What sits on a sensor or carries its layer is part of
-    `Detector.thickness`.
+    Sorted by radius; row 0 of the generic detector is the beam pipe, row 1 the tube around the pixels. What
+    sits on a sensor or carries its layer is part of `Detector.thickness`.
 
     Attributes:
-        is_disc: true for a disc, false for a cylinder.
-        position: z of a disc, radius of a cylinder, mm.
-        low: inner radius of a disc, lowest z of a cylinder, mm.
-        high: outer radius of a disc, highest z of a cylinder, mm.
+        radius: mm.
+        half_length: along z, centred at 0, mm.
         thickness: in units of radiation lengths at normal incidence.
     """
 
-    is_disc: Bool[np.ndarray, " s"]
-    position: Float32[np.ndarray, " s"]
-    low: Float32[np.ndarray, " s"]
-    high: Float32[np.ndarray, " s"]
+    radius: Float32[np.ndarray, " s"]
+    half_length: Float32[np.ndarray, " s"]
     thickness: Float32[np.ndarray, " s"]
 
 
@@ -71,13 +67,13 @@ def load_detector(name: str = "generic") -> Detector:
 
 @lru_cache(maxsize=4)
 def load_passive_material(name: str = "generic") -> PassiveMaterial:
-    """Load beam pipe, support tube and free-standing discs of a shipped detector; cached and read-only.
+    """Load beam pipe and support tube of a shipped detector; cached and read-only.
 
     Args:
         name: one of `detector_names()`.
 
     Returns:
-        One row a surface; the beam pipe comes first.
+        One row a cylinder; the beam pipe comes first.
 
     Raises:
         ConfigError: no detector of that name is shipped.

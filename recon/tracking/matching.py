@@ -44,7 +44,7 @@ class TrackMatch(NamedTuple):
     """The particle with the most hits on every track.
 
     Attributes:
-        particle: its row in `Particles`, the lowest row where several have the same number of hits on the track;
+        particle: its row in `Particles`, the lowest row where several have as many hits on the track;
             `NOISE` for a track without hits of any particle.
         n_common: hits of that particle on the track.
         n_track: hits on the track.
@@ -89,8 +89,8 @@ def check_track_hits(track_hits: TrackHits, n_hits: int) -> None:
         n_hits: number of hits of the event.
 
     Raises:
-        DataError: offsets that do not ascend from 0 to the length of `hits`, a row outside the event, or a hit that is
-            listed twice on one track.
+        DataError: offsets that do not ascend from 0 to the length of `hits`, a row outside the event, or a
+            hit that is listed twice on one track.
     """
     offsets, hits = track_hits
     if offsets.size == 0 or offsets[0] != 0 or offsets[-1] != hits.size or np.any(np.diff(offsets) < 0):
@@ -98,7 +98,9 @@ def check_track_hits(track_hits: TrackHits, n_hits: int) -> None:
     if hits.size == 0:
         return
     if hits.min() < 0 or hits.max() >= n_hits:
-        raise DataError(f"track hits reach from row {hits.min()} to {hits.max()}, the event has rows 0 to {n_hits - 1}")
+        raise DataError(
+            f"track hits reach from row {hits.min()} to {hits.max()}, the event has rows 0 to {n_hits - 1}"
+        )
     entry = np.sort(track_hits.track * n_hits + hits)
     repeated = np.flatnonzero(entry[1:] == entry[:-1])
     if repeated.size:
@@ -129,7 +131,7 @@ def match_tracks(track_hits: TrackHits, particles: Particles) -> TrackMatch:
     known = owner >= 0
     pair, common = np.unique(track_hits.track[known] * n_particles + owner[known], return_counts=True)
     track, candidate = np.divmod(pair, max(n_particles, 1))
-    # Last writer wins: after this sort that is the pair with the most hits, of equals the one with the lowest row.
+    # The last writer wins: the pair with the most hits, of equals the one with the lowest row.
     order = np.lexsort((-candidate, common))
     particle = np.full(n_tracks, NOISE, np.int32)
     n_common = np.zeros(n_tracks, np.int32)
@@ -140,10 +142,10 @@ def match_tracks(track_hits: TrackHits, particles: Particles) -> TrackMatch:
 
 
 def double_majority(match: TrackMatch) -> Bool[np.ndarray, " t"]:
-    """More than half of the track's hits come from the particle and more than half of the particle's hits are on it.
+    """More than half of the track's hits are the particle's, and more than half of the particle's are on it.
 
-    Denominators: the hits on the track; all hits of the particle in the event. A half exactly does not pass. No
-    two tracks without shared hits can pass for the same particle.
+    Denominators: the hits on the track; all hits of the particle in the event. A half exactly does not pass.
+    No two tracks without shared hits can pass for the same particle.
     """
     return (2 * match.n_common > match.n_track) & (2 * match.n_common > match.n_particle)
 
@@ -151,7 +153,7 @@ def double_majority(match: TrackMatch) -> Bool[np.ndarray, " t"]:
 def perfect(match: TrackMatch) -> Bool[np.ndarray, " t"]:
     """All hits of the particle and no other hit are on the track.
 
-    Denominators: the hits on the track; all hits of the particle in the event, both of which must be matched in full.
+    Denominators: the hits on the track; all hits of the particle in the event. Both must be matched in full.
     """
     return (match.n_common > 0) & (match.n_common == match.n_track) & (match.n_common == match.n_particle)
 
@@ -159,8 +161,8 @@ def perfect(match: TrackMatch) -> Bool[np.ndarray, " t"]:
 def lhc(match: TrackMatch) -> Bool[np.ndarray, " t"]:
     """At least 75 % of the track's hits come from one particle.
 
-    Denominator: the hits on the track. How much of the particle was found does not matter, so a particle may be
-    matched by several tracks.
+    Denominator: the hits on the track. How much of the particle was found does not matter, so a particle may
+    be matched by several tracks.
     """
     return (match.n_common > 0) & (match.n_common >= LHC_MAJORITY * match.n_track)
 
@@ -195,9 +197,9 @@ def trackml_score(
 ) -> float:
     """Score of the TrackML challenge: summed weight of the hits that are on the right track.
 
-    A hit counts if its track passes the double majority and the hit belongs to the track's particle (S. Amrouche et
-    al., "The Tracking Machine Learning challenge: Accuracy phase", arXiv:1904.06778). Of several tracks that share
-    hits each counts, so only tracks without shared hits can be compared with the challenge.
+    A hit counts if its track passes the double majority and the hit belongs to the track's particle
+    (S. Amrouche et al., "The Tracking Machine Learning challenge: Accuracy phase", arXiv:1904.06778). Of
+    several tracks that share hits each counts: only tracks without shared hits compare with the challenge.
 
     Args:
         match: of the same tracks.

@@ -1,7 +1,7 @@
 """Checkpoints of a run: state, position in the data, configuration, evaluations (the only importer of orbax).
 
-A run's directory holds `config.json` and `checkpoints/<step>/`. Orbax writes a step under a temporary name and renames
-it when it is complete, so whatever lies under a step's own name is whole, also after `kill -9`.
+A run's directory holds `config.json` and `checkpoints/<step>/`. Orbax writes a step under another name and
+renames it when it is complete, so whatever lies under a step's own name is whole, also after `kill -9`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from recon.io.weights import flatten_state, unflatten_state
 from recon.train.state import TrainState
 
 Json = Mapping[str, Any]
+Which = int | Literal["latest", "best"]
 
 
 class Checkpoint(NamedTuple):
@@ -39,7 +40,7 @@ class Checkpoint(NamedTuple):
 
 
 class Checkpointer:
-    """Writes and reads the checkpoints below one directory; a context manager, since writing runs in the background.
+    """Writes and reads the checkpoints below one directory; a context manager, as writing goes on behind.
 
     Args:
         directory: of the run; made if absent.
@@ -47,6 +48,10 @@ class Checkpointer:
         best_metric: evaluation metric whose best checkpoint stays as well.
         best_mode: whether the best is the largest or the smallest.
         asynchronous: write in the background; an error then surfaces at the next call.
+        read_only: for looking at a run, also one that is going on in another process.
+
+    Raises:
+        DataError: when a directory to be read holds no run.
     """
 
     def __init__(
@@ -57,10 +62,14 @@ class Checkpointer:
         best_metric: str | None = None,
         best_mode: Literal["max", "min"] = "max",
         asynchronous: bool = True,
+        read_only: bool = False,
     ) -> None:
         if keep < 1:
             raise ConfigError(f"keep is {keep}; at least 1 checkpoint must stay for a run to resume")
         self.directory = Path(directory).absolute()
+        if read_only and not (self.directory / "checkpoints").is_dir():
+            raise DataError(f"{self.directory} is no training run: it has no folder 'checkpoints'")
+        self._read_only = read_only
         self._best_metric = best_metric
         self._worst = -math.inf if best_mode == "max" else math.inf
         self._manager = ocp.CheckpointManager(
@@ -74,13 +83,16 @@ class Checkpointer:
                 preservation_policy=self._preservation(keep, best_mode),
                 best_fn=self._quality if best_metric else None,
                 best_mode=best_mode,
-                cleanup_tmp_directories=True,
+                # What a killed process left half written; a reader must not touch what another is writing.
+                # (Orbax's own read_only warns at every opening, though nothing is wrong.)
+                cleanup_tmp_directories=not read_only,
                 enable_async_checkpointing=asynchronous,
             ),
         )
 
     def _quality(self, metrics: Json) -> float:
-        return float(metrics.get(self._best_metric, self._worst))
+        value = float(metrics.get(self._best_metric or "", self._worst))
+        return self._worst if math.isnan(value) else value
 
     def _preservation(self, keep: int, best_mode: str) -> checkpoint_managers.PreservationPolicy:
         latest = checkpoint_managers.LatestN(keep)
@@ -139,6 +151,8 @@ class Checkpointer:
         Returns:
             False when a checkpoint of this step exists already.
         """
+        if self._read_only:
+            raise ConfigError(f"{self.directory} was opened with read_only=True; open it again to save")
         step = int(state.step)
         if step in self._manager.all_steps():
             return False
@@ -155,9 +169,7 @@ class Checkpointer:
             )
         )
 
-    def restore(
-        self, like: TrainState, step: int | Literal["latest", "best"] = "latest"
-    ) -> Checkpoint | None:
+    def restore(self, like: TrainState, step: Which = "latest") -> Checkpoint | None:
         """Read a checkpoint.
 
         Args:
@@ -190,14 +202,12 @@ class Checkpointer:
             raise ConfigError(f"the checkpoint {path} is of another model or optimiser: {error}") from error
         return Checkpoint(state, stored["record"]["position"], stored["record"]["history"])
 
-    def _choose(self, step: int | Literal["latest", "best"]) -> int | None:
+    def _choose(self, step: Which) -> int | None:
         if step == "latest":
             return self.steps[-1] if self.steps else None
         chosen = self.best_step if step == "best" else step
         if chosen not in self.steps:
-            raise DataError(
-                f"{self.directory} has no checkpoint {step!r}; complete are the steps {self.steps}"
-            )
+            raise DataError(f"{self.directory} has no checkpoint {step!r}; complete are {self.steps}")
         return chosen
 
 

@@ -1,4 +1,4 @@
-"""What a run tells about itself: CSV files that survive a kill, a progress bar, TensorBoard where it is installed."""
+"""What a run tells about itself: CSV files that survive a kill, a progress bar, TensorBoard if installed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from recon.io.atomic import replace_file
 
 
 class CsvLog:
-    """A CSV file, one row a step in rising order, that a resumed run continues without a gap or a repeated step.
+    """A CSV file, one row a step, that a resumed run continues without a gap or a repeated step.
 
-    Rows later than `resume_step`, and a last line torn by a kill, are cut off at opening: the run makes them again.
+    Rows after `resume_step` and a last line torn by a kill are cut off at opening: the run makes them again.
 
     Args:
         path: of the file; its directory is made if absent.
@@ -53,7 +53,7 @@ class CsvLog:
         csv.writer(self._file, lineterminator="\n").writerow([step, *values])
 
     def flush(self) -> None:
-        """Put all rows on the disk; called before a checkpoint, whose rows would otherwise be lost by a kill."""
+        """Put all rows on the disk: before a checkpoint, as a kill would lose the rows it counts as done."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -64,7 +64,7 @@ class CsvLog:
 
 
 def _cut_after(path: Path, last_step: int) -> list[str] | None:
-    """Keep the header and the whole rows up to `last_step`; returns the columns, `None` where no row is left."""
+    """Keep the header and the whole rows up to `last_step`; returns the columns, `None` without rows."""
     lines = path.read_text().splitlines(keepends=True)
     kept = [line for line in lines[1:] if line.endswith("\n") and _step_of(line, path) <= last_step]
     header = lines[:1] if kept else []
@@ -77,7 +77,7 @@ def _step_of(line: str, path: Path) -> int:
         return int(line.split(",", 1)[0])
     except ValueError as error:
         raise DataError(
-            f"{path} is not a metrics file of this package: row {line.strip()!r} has no step"
+            f"{path} is no metrics file of this package: row {line.strip()!r} has no step"
         ) from error
 
 
@@ -115,14 +115,12 @@ class ProgressBar:
             TextColumn("step"),
             MofNCompleteColumn(),
             BarColumn(),
-            TextColumn("loss {task.fields[loss]:.4g}"),
-            TextColumn("{task.fields[rate]:.2f} steps/s"),
+            TextColumn("{task.fields[loss]}"),
+            TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             disable=not enabled,
         )
-        self._task = self._progress.add_task(
-            "train", total=total_steps, completed=done, loss=float("nan"), rate=0.0
-        )
+        self._task = self._progress.add_task("train", total=total_steps, completed=done, loss="", rate="")
 
     def __enter__(self) -> ProgressBar:
         self._progress.start()
@@ -141,17 +139,17 @@ class ProgressBar:
             loss: of that step.
             rate: steps a second.
         """
-        self._progress.update(self._task, completed=step, loss=loss, rate=rate)
+        self._progress.update(self._task, completed=step, loss=f"loss {loss:.4g}", rate=f"{rate:.2f} steps/s")
 
 
 def tensorboard_writer(directory: Path, resume_step: int) -> Any:
-    """A tensorboardX `SummaryWriter`; events after `resume_step` of an earlier process are hidden by TensorBoard.
+    """A tensorboardX `SummaryWriter`; TensorBoard hides what an earlier process wrote after `resume_step`.
 
     Raises:
         ConfigError: when tensorboardX is not installed.
     """
     try:
-        from tensorboardX import SummaryWriter  # noqa: PLC0415  optional
+        from tensorboardX import SummaryWriter  # type: ignore[import-untyped] # noqa: PLC0415  optional
     except ImportError as error:
         raise ConfigError("TensorBoard logging was asked for; pip install tensorboardX") from error
     return SummaryWriter(str(directory), purge_step=resume_step + 1)
@@ -167,9 +165,10 @@ class RunLog:
     """
 
     def __init__(self, directory: Path, *, resume_step: int = 0, tensorboard: bool = False) -> None:
+        # First, as it may refuse: no open file is left behind.
+        self._writer = tensorboard_writer(directory / "tensorboard", resume_step) if tensorboard else None
         self._training = CsvLog(directory / "metrics.csv", resume_step=resume_step)
         self._evaluation = CsvLog(directory / "evaluation.csv", resume_step=resume_step)
-        self._writer = tensorboard_writer(directory / "tensorboard", resume_step) if tensorboard else None
 
     def training(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Log the metrics of steps."""

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +20,11 @@ from recon.train.log import ProgressBar, RunLog
 from recon.train.state import Batch, StepFn, TrainState
 
 Batches = Callable[[int], Batch]
-"""Number of updates made -> the batch of the next one; the same answer every time, or a resumed run differs."""
+"""Number of updates made -> batch of the next one; the same answer every time, or a resumed run differs."""
 
 Evaluate = Callable[[TrainState], Mapping[str, float]]
 Callback = Callable[[int, TrainState, Mapping[str, float]], None]
-"""(step, state, latest metrics), called whenever metrics reach the log; must not keep the state, it is donated next."""
+"""(step, state, latest metrics), whenever metrics reach the log; not to be kept, the state is donated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +85,8 @@ def fit(
 ) -> TrainState:
     """Train, going on from the newest checkpoint in the directory if there is one.
 
-    A run that was killed and started again ends with bitwise the parameters and log files of one that was not, as
-    long as `batches`, `evaluate` and the machine are the same.
+    A run that was killed and started again ends with bitwise the parameters and log files of one that was
+    not, as long as `batches`, `evaluate` and the machine are the same.
 
     Args:
         state: from `create_state`; its buffers are consumed.
@@ -102,7 +102,7 @@ def fit(
         the state after `total_steps`, or earlier when `max_seconds` ran out.
 
     Raises:
-        ReconError: when loss or gradient is not finite; names step and batch. The newest checkpoint is from before.
+        ReconError: when loss or gradient is not finite; names step and batch. Checkpoints are from before.
         ConfigError: when the directory belongs to a run of other settings or of another model.
     """
     deadline = math.inf if config.max_seconds is None else time.monotonic() + config.max_seconds
@@ -118,40 +118,41 @@ def fit(
             closing(RunLog(config.directory, resume_step=start, tensorboard=config.tensorboard)) as log,
             ProgressBar(config.total_steps, done=start, enabled=config.progress) as bar,
         ):
-            run = _Run(config, checkpointer, log, bar, history, evaluate, callbacks, batch_name)
+            run = _Run(
+                config=config,
+                checkpointer=checkpointer,
+                log=log,
+                bar=bar,
+                history=history,
+                evaluate=evaluate,
+                callbacks=callbacks,
+                batch_name=batch_name,
+                flushed=(start, time.monotonic()),
+            )
             return run.train(state, step_fn, batches, deadline)
 
 
+@dataclass(kw_only=True)
 class _Run:
     """One part of a run, between a start or resume and the next stop."""
 
-    def __init__(
-        self,
-        config: LoopConfig,
-        checkpointer: Checkpointer,
-        log: RunLog,
-        bar: ProgressBar,
-        history: list[dict[str, float]],
-        evaluate: Evaluate | None,
-        callbacks: Sequence[Callback],
-        batch_name: Callable[[int], str],
-    ) -> None:
-        self.config, self.checkpointer, self.log, self.bar = config, checkpointer, log, bar
-        self.history, self.evaluate, self.callbacks, self.batch_name = (
-            history,
-            evaluate,
-            callbacks,
-            batch_name,
-        )
-        self.pending: list[tuple[int, dict[str, jax.Array]]] = []
-        self.flushed = (0, time.monotonic())
+    config: LoopConfig
+    checkpointer: Checkpointer
+    log: RunLog
+    bar: ProgressBar
+    history: list[dict[str, float]]
+    evaluate: Evaluate | None
+    callbacks: Sequence[Callback]
+    batch_name: Callable[[int], str]
+    flushed: tuple[int, float]
+    pending: list[tuple[int, dict[str, jax.Array]]] = field(default_factory=list)
 
     def train(self, state: TrainState, step_fn: StepFn, batches: Batches, deadline: float) -> TrainState:
-        start = int(state.step)
-        self.flushed = (start, time.monotonic())
-        for step, batch in _numbered(batches, start, self.config):
+        for step, batch in _numbered(batches, int(state.step), self.config):
             state, metrics = step_fn(state, batch)
             self.pending.append((step, metrics))
+            # The device may lag two steps behind, no more: every step ahead holds a batch in its memory.
+            jax.block_until_ready(self.pending[-3:-2])
             if step % self.config.log_every == 0:
                 self._flush(state)
             out_of_time = time.monotonic() > deadline
@@ -162,13 +163,11 @@ class _Run:
         return state
 
     def _due(self, step: int) -> bool:
-        every = (self.config.checkpoint_every, self.config.eval_every or self.config.total_steps)
-        return step == self.config.total_steps or any(step % interval == 0 for interval in every)
+        return step % self.config.checkpoint_every == 0 or self._evaluation_due(step)
 
     def _evaluation_due(self, step: int) -> bool:
-        return step == self.config.total_steps or bool(
-            self.config.eval_every and step % self.config.eval_every == 0
-        )
+        every = self.config.eval_every or self.config.total_steps
+        return step == self.config.total_steps or step % every == 0
 
     def _checkpoint(self, step: int, state: TrainState) -> None:
         """Everything up to `step` is checked, logged and on disk before the checkpoint that relies on it."""
@@ -182,7 +181,7 @@ class _Run:
         self.checkpointer.save(state, position={"next_batch": step}, history=self.history, metrics=metrics)
 
     def _flush(self, state: TrainState) -> None:
-        """Fetch the metrics of the steps since the last time, refuse what is not finite, log, call back."""
+        """Fetch the metrics since the last time, log them, refuse what is not finite, call back."""
         if not self.pending:
             return
         rows = [
@@ -190,9 +189,9 @@ class _Run:
             for step, metrics in jax.device_get(self.pending)
         ]
         self.pending = []
+        self.log.training(rows)
         for step, metrics in rows:
             self._check_finite(step, metrics)
-        self.log.training(rows)
         step, metrics = rows[-1]
         before, now = self.flushed, time.monotonic()
         self.flushed = (step, now)
@@ -204,14 +203,14 @@ class _Run:
         for name in ("loss", "grad_norm"):
             if not math.isfinite(metrics.get(name, 0.0)):
                 raise ReconError(
-                    f"{name} is {metrics[name]} at step {step}, {self.batch_name(step - 1)}; it must be finite. "
-                    f"Lower the learning rate or look at that batch; the last good checkpoint is in "
-                    f"{self.checkpointer.directory}"
+                    f"{name} is {metrics[name]} at step {step}, {self.batch_name(step - 1)}; "
+                    "it must be finite: lower the learning rate or look at that batch. "
+                    f"Checkpoints from before it are in {self.checkpointer.directory}"
                 )
 
 
 def _numbered(batches: Batches, start: int, config: LoopConfig) -> Iterator[tuple[int, Batch]]:
-    """(step that the batch leads to, batch) up to the last step, made ahead in threads where that is asked for."""
+    """(step that the batch leads to, batch) up to the last step, made ahead in threads if asked for."""
     if config.prefetch == 0:
         for made in range(start, config.total_steps):
             yield made + 1, batches(made)

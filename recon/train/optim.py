@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import jax
-import optax
+import optax  # type: ignore[import-untyped]
 
 from recon.errors import ConfigError
 
@@ -23,8 +23,8 @@ class OptimConfig:
     Attributes:
         learning_rate: the peak, reached after `warmup_steps`.
         warmup_steps: linear rise; step 0 already takes `learning_rate / warmup_steps`.
-        total_steps: where the cosine ends; a run stopped earlier and resumed keeps its place on the schedule.
-        weight_decay: decoupled (Loshchilov and Hutter, arXiv:1711.05101), on matrices only, not on biases and scales.
+        total_steps: where the cosine ends; a run stopped earlier and resumed keeps its place on it.
+        weight_decay: decoupled (arXiv:1711.05101), on matrices only, not on biases and scales.
         clip_norm: largest global norm of the gradient; 0 switches clipping off.
         schedule: "cosine" falls to `final_fraction * learning_rate`, "constant" stays at the peak.
         final_fraction: see `schedule`.
@@ -91,11 +91,8 @@ def decayed_parameters(params: Any) -> Any:
 
 def make_optimizer(config: OptimConfig) -> optax.GradientTransformation:
     """Clipping, then AdamW on the schedule of `config`."""
-    adamw = optax.adamw(
-        make_schedule(config),
-        weight_decay=config.weight_decay,
-        mask=decayed_parameters if config.weight_decay else None,
-    )
+    mask = decayed_parameters if config.weight_decay else None
+    adamw = optax.adamw(make_schedule(config), weight_decay=config.weight_decay, mask=mask)
     if config.clip_norm == 0:
         return adamw
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)

@@ -1,12 +1,13 @@
-"""Training state and the compiled update: an NNX module taken apart, plain `jax.jit` and `jax.grad` around it.
+"""Training state and the compiled update: an NNX module taken apart, plain `jax.jit` and `jax.grad`.
 
-Data parallelism leaves the loss untouched: the batch is sharded along its leading axis, the state is replicated and
-the compiler inserts the reductions. Any normalisation of the loss (by valid edges, by weights) therefore
-stays that of the global batch, which averaging gradients of shards would not give.
+Data parallelism leaves the loss untouched: the batch is sharded along its leading axis, the state is
+replicated and the compiler inserts the reductions. Any normalisation of the loss (by valid edges, by weights)
+therefore stays that of the global batch, which averaging the gradients of shards would not give.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+import optax  # type: ignore[import-untyped]
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -63,8 +64,9 @@ def create_state(model: nnx.Module, config: OptimConfig, *, seed: int) -> TrainS
         config: decides the optimiser's state and whether an average is kept.
         seed: of the keys handed to the loss.
     """
-    graphdef, params, model_state = nnx.split(model, nnx.Param, ...)
-    params = _fresh(nnx.as_pure(params))
+    graphdef, *states = nnx.split(model, nnx.Param, ...)
+    trainable, model_state = states
+    params = _fresh(nnx.as_pure(trainable))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -77,7 +79,7 @@ def create_state(model: nnx.Module, config: OptimConfig, *, seed: int) -> TrainS
 
 
 def _fresh(tree: Any) -> Any:
-    """Copies with strong types: a weakly typed leaf would change its type in the first update and compile twice."""
+    """Copies with strong types: a weak one would turn strong in the first update and compile it twice."""
 
     def copy(leaf: Any) -> jax.Array:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -125,7 +127,7 @@ def make_train_step(loss_fn: LossFn, config: OptimConfig, *, mesh: Mesh | None =
         mesh: from `data_mesh()`; `None` runs on the default device.
 
     Returns:
-        (state, batch) -> (state, metrics): the scalars "loss", "grad_norm" (before clipping) and those of `loss_fn`.
+        (state, batch) -> (state, metrics): scalars "loss", "grad_norm" (before clipping), those of `loss_fn`.
     """
     optimizer = make_optimizer(config)
 
@@ -154,7 +156,8 @@ def _update(
     (loss, (metrics, model_state)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    following = state.replace(
+    following = dataclasses.replace(
+        state,
         step=state.step + 1,
         params=params,
         model_state=model_state,
@@ -195,5 +198,5 @@ def check_divisible(batch: Batch, n_devices: int) -> None:
         if not shape or shape[0] % n_devices:
             name = jax.tree_util.keystr(path) or "the batch"
             raise ConfigError(
-                f"{name} has shape {shape}; on {n_devices} devices its leading axis must be a multiple of {n_devices}"
+                f"{name} has shape {shape}: on {n_devices} devices the first axis must be a multiple of that"
             )

@@ -1,0 +1,92 @@
+"""Pools of generated collisions: flat arrays with offsets, and their files in the cache."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int, Int32, Int64
+
+
+class Pool(NamedTuple):
+    """Final-state particles of many collisions, concatenated.
+
+    Attributes:
+        pdg: particle code.
+        charge: in units of e.
+        mass: GeV.
+        momentum: GeV.
+        vertex: production vertex relative to the collision, mm.
+        time: production time relative to the collision, times the speed of light, mm.
+        offsets: collision `i` owns the particles `offsets[i]` to `offsets[i + 1]`.
+    """
+
+    pdg: Int32[np.ndarray, " n"]
+    charge: Int32[np.ndarray, " n"]
+    mass: Float32[np.ndarray, " n"]
+    momentum: Float32[np.ndarray, "n 3"]
+    vertex: Float32[np.ndarray, "n 3"]
+    time: Float32[np.ndarray, " n"]
+    offsets: Int64[np.ndarray, " c"]
+
+
+PARTICLE_COLUMNS = Pool._fields[:-1]
+"""The columns of a pool with one entry a particle."""
+
+
+def pool_size(pool: Pool) -> int:
+    """Count the collisions of a pool."""
+    return len(pool.offsets) - 1
+
+
+def select(pool: Pool, collisions: Int[np.ndarray, " k"]) -> Pool:
+    """Return the given collisions of a pool, in the given order, repeats allowed."""
+    count = np.diff(pool.offsets)[collisions]
+    offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+    rows = np.arange(offsets[-1]) + np.repeat(pool.offsets[collisions] - offsets[:-1], count)
+    columns = {name: getattr(pool, name)[rows] for name in PARTICLE_COLUMNS}
+    return Pool(**columns, offsets=offsets)
+
+
+def concatenate(pools: list[Pool]) -> Pool:
+    """Join pools one behind the other."""
+    columns = {name: np.concatenate([getattr(pool, name) for pool in pools]) for name in PARTICLE_COLUMNS}
+    counts = np.concatenate([np.diff(pool.offsets) for pool in pools])
+    return Pool(**columns, offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+def empty_pool() -> Pool:
+    """Return a pool without collisions."""
+    nothing, vectors = np.zeros(0, np.float32), np.zeros((0, 3), np.float32)
+    no_codes = np.zeros(0, np.int32)
+    return Pool(no_codes, no_codes, nothing, vectors, vectors, nothing, np.zeros(1, np.int64))
+
+
+def cache_directory() -> Path:
+    """Directory of the pools: `$RECON_CACHE`, else `$XDG_CACHE_HOME/recon`, else `~/.cache/recon`."""
+    explicit = os.environ.get("RECON_CACHE")
+    if explicit:
+        return Path(explicit)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "recon"
+
+
+def read_pool(path: Path) -> Pool | None:
+    """Read a file of `write_pool`; `None` when there is none or it was cut short: make it again then."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Pool(**{name: file[name] for name in Pool._fields})
+    except (FileNotFoundError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def write_pool(path: Path, pool: Pool) -> None:
+    """Write a pool into one file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Several processes may make the same file: the last rename wins and the content is the same.
+    partial = path.with_name(f".{path.stem}-{os.getpid()}.npz")
+    np.savez(partial, **pool._asdict())
+    partial.replace(path)
