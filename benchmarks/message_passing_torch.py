@@ -65,7 +65,11 @@ class SplitLayer(nn.Module):
         first, hidden = self.edge_network[0], nodes.shape[1]
         sent = (nodes @ first.weight[:, hidden : 2 * hidden].T).index_select(0, edge_index[0])
         received = nn.functional.linear(nodes, first.weight[:, 2 * hidden :], first.bias)
-        inputs = nn.functional.linear(edges, first.weight[:, :hidden]) + sent + received.index_select(0, edge_index[1])
+        inputs = (
+            nn.functional.linear(edges, first.weight[:, :hidden])
+            + sent
+            + received.index_select(0, edge_index[1])
+        )
         edges = edges + self.edge_network[1:](inputs)
         incoming = torch.zeros_like(nodes).index_add_(0, edge_index[1], edges)
         return nodes + self.node_network(torch.cat([nodes, incoming], -1)), edges
@@ -81,7 +85,8 @@ class Network(nn.Module):
         self.node_encoder, self.edge_encoder = perceptron(weights, "nodes"), perceptron(weights, "edges")
         count = sum(name.endswith("edge.0.weight") for name in weights)
         self.layers = nn.ModuleList(
-            layer(perceptron(weights, f"layer{i}.edge"), perceptron(weights, f"layer{i}.node")) for i in range(count)
+            layer(perceptron(weights, f"layer{i}.edge"), perceptron(weights, f"layer{i}.node"))
+            for i in range(count)
         )
         self.head = perceptron(weights, "head", activate_last=False)
 

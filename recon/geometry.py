@@ -230,9 +230,7 @@ def helix_direction(perigee: Float[Array, "... 5"], path: Real, field: float) ->
     return xp.stack(xp.broadcast_arrays(x, y, xp.cos(polar)), axis=-1)
 
 
-def closest_approach(
-    x: Real, y: Real, cos_phi: Real, sin_phi: Real, kappa: Real
-) -> tuple[Real, Real, Real]:
+def closest_approach(x: Real, y: Real, cos_phi: Real, sin_phi: Real, kappa: Real) -> tuple[Real, Real, Real]:
     """Transverse perigee of the circle through a point with a given direction.
 
     The closed form stays accurate for straight tracks: the radius of the circle never enters. It assumes

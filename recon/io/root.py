@@ -1,4 +1,4 @@
-"""Simulated and measured events in ROOT files, as TTree or RNTuple; `root_layout` lists the columns.
+"""Events and tracks in ROOT files, as TTree or RNTuple; `root_layout` and `root_tracks` list the columns.
 
 Written in small groups of events and read back the same way, so that memory does not grow with the file.
 """
@@ -28,7 +28,19 @@ from recon.io.root_layout import (
     event_of,
 )
 from recon.io.root_table import Layout
+from recon.io.root_tracks import StoredTracks, read_tracks, tracks_of_event, write_tracks
 from recon.types import Detector, Event
+
+__all__ = [
+    "StoredTracks",
+    "count_events",
+    "read_events",
+    "read_metadata",
+    "read_tracks",
+    "tracks_of_event",
+    "write_events",
+    "write_tracks",
+]
 
 TREE = "events"
 _COUNTERS = {"hit": "n_hits", "particle": "n_particles"}
@@ -70,13 +82,13 @@ def write_events(
                 _check_writable(event, f"{path}, event {event.number}", bounds)
             columns = [columns_of(event, detector) for event in group]
             if tree is None:
-                tree = _new_tree(file, layout, list(columns[0]))
+                tree = _new_tree(file, layout, columns[0])
                 names = set(columns[0])
             _check_same_columns(group, columns, names, path)
-            tree.extend(_entries(group, columns))
+            root_table.extend(tree, [event.number for event in group], columns, _COUNTERS)
             written += len(group)
         if tree is None:
-            _new_tree(file, layout, list(HITS))
+            _new_tree(file, layout, HITS)
     return written
 
 
@@ -106,7 +118,7 @@ def read_events(
     with root_file.opened(path) as file:
         tree = root_table.table(file, path, TREE)
         types = _expected_columns(tree, path)
-        bounds = _bounds(detector) or _stored_bounds(file, path)
+        bounds = {**_stored_bounds(file, path), **_bounds(detector)}
         start, stop, _ = slice(entry_start, entry_stop).indices(tree.num_entries)
         for step in root_table.steps(tree, path, "n_hits", start, stop):
             for where, number, columns in root_table.read_columns(tree, path, types, step):
@@ -116,7 +128,7 @@ def read_events(
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Return the metadata given to the writer, with the schema, the units and the software.
+    """Return the metadata given to the writer; the entry `recon` holds schema, units and software.
 
     Raises:
         DataError: a file that is missing, damaged or not written by this package.
@@ -156,23 +168,10 @@ def _check_same_columns(
             )
 
 
-def _new_tree(file: Any, layout: Layout, names: list[str]) -> Any:
+def _new_tree(file: Any, layout: Layout, names: Iterable[str]) -> Any:
     declared = {**HITS, **GEOMETRY, **HIT_PARTICLE, **TRUTH, **PARTICLES}
-    types = {root_table.NUMBER: "uint64", "n_hits": "int32"}
-    if "particle_id" in names:
-        types["n_particles"] = "int32"
-    types |= {name: f"var * {declared[name]}" for name in names}
-    return root_table.new_table(file, layout, TREE, types, _COUNTERS)
-
-
-def _entries(group: list[Event], columns: list[dict[str, np.ndarray]]) -> dict[str, Any]:
-    entries: dict[str, Any] = {
-        root_table.NUMBER: np.array([event.number for event in group], np.uint64),
-        "n_hits": np.array([len(event.hit_id) for event in group], np.int32),
-    }
-    if "particle_id" in columns[0]:
-        entries["n_particles"] = np.array([len(event.particle_id) for event in group], np.int32)
-    return entries | {name: root_table.jagged([given[name] for given in columns]) for name in columns[0]}
+    lists = {name: declared[name] for name in names}
+    return root_table.new_table(file, layout, TREE, lists, _COUNTERS)
 
 
 def _expected_columns(tree: Any, path: Path) -> dict[str, str]:
@@ -193,7 +192,5 @@ def _bounds(detector: Detector | None) -> dict[str, int]:
 
 
 def _stored_bounds(file: Any, path: Path) -> dict[str, int]:
-    if root_file.METADATA not in file:
-        return {}
-    stored = root_file.get_metadata(file, path)
+    stored = root_file.own_metadata(file, path, SCHEMA, SCHEMA_VERSION)
     return {name: int(stored[name]) for name in ("n_layers", "n_modules") if name in stored}

@@ -18,8 +18,10 @@ from recon.errors import ConfigError, DataError
 Result = TypeVar("Result")
 
 METADATA = "metadata"
-RESERVED = ("schema", "schema_version", "software", "units", "n_layers", "n_modules")
-# Level 3 of zstd packs an event about as small as lzma does, at a few per cent of its time.
+OWN = "recon"
+"""The entry of the metadata that this package writes: schema, its version, units, software."""
+
+# zstd at level 3: on simulated events smaller than lz4 and zlib, and read three times as fast as zlib.
 _COMPRESSION = uproot.ZSTD(3)
 _BIG_FILE_VERSION = 1_000_000  # from here on the ROOT header holds 64-bit addresses
 
@@ -86,13 +88,13 @@ def put_metadata(file: Any, metadata: Mapping[str, object], own: Mapping[str, ob
     """Write `metadata` and this package's `own` entries as one JSON string.
 
     Raises:
-        ConfigError: where a name is reserved or a value is not JSON.
+        ConfigError: where the name `OWN` is taken or a value is not JSON.
     """
-    taken = sorted(set(metadata) & set(RESERVED))
-    if taken:
-        raise ConfigError(f"metadata uses the reserved names {taken}; choose others")
+    if OWN in metadata:
+        raise ConfigError(f"metadata has an entry '{OWN}', which is reserved; choose another name")
+    own = {**own, "software": f"recon {__version__}"}
     try:
-        text = json.dumps({**metadata, **own, "software": f"recon {__version__}"}, allow_nan=False)
+        text = json.dumps({**metadata, OWN: own}, allow_nan=False)
     except (TypeError, ValueError) as problem:
         raise ConfigError(
             f"metadata must be JSON (strings, numbers, lists, mappings): {problem}"
@@ -106,7 +108,7 @@ def get_metadata(file: Any, path: Path) -> dict[str, Any]:
     Raises:
         DataError: where there is none or it is not JSON.
     """
-    if METADATA not in file:
+    if not guarded(lambda: METADATA in file, path, "directory"):
         raise DataError(f"{path}: no object '{METADATA}'; the file was not written by recon")
     try:
         loaded = json.loads(str(guarded(lambda: file[METADATA], path, METADATA)))
@@ -115,6 +117,30 @@ def get_metadata(file: Any, path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise DataError(f"{path}: '{METADATA}' is a JSON {type(loaded).__name__}; expected an object")
     return loaded
+
+
+def own_metadata(file: Any, path: Path, schema: str, version: int) -> dict[str, Any]:
+    """Return this package's own metadata entry; empty where the file has none.
+
+    Args:
+        file: from `opened`.
+        path: for messages.
+        schema: the schema to read.
+        version: the newest version of it that can be read.
+
+    Raises:
+        DataError: metadata that cannot be read, another schema, a newer version.
+    """
+    if not guarded(lambda: METADATA in file, path, "directory"):
+        return {}
+    own = get_metadata(file, path).get(OWN)
+    if not isinstance(own, dict):
+        return {}
+    given = own.get("schema"), own.get("schema_version")
+    if given[0] != schema or not isinstance(given[1], int) or given[1] > version:
+        allowed = f"this version reads {schema} up to version {version}"
+        raise DataError(f"{path}: holds schema {given[0]} version {given[1]}; {allowed}")
+    return own
 
 
 def _check_header(path: Path) -> None:

@@ -34,19 +34,21 @@ def table(file: Any, path: Path, name: str) -> Any:
     if held.get(name) not in ("TTree", "ROOT::RNTuple"):
         listed = ", ".join(f"{key} ({kind})" for key, kind in held.items()) or "nothing"
         raise DataError(f"{path}: expected a TTree or RNTuple called '{name}', found {listed}")
-    return guarded(lambda: file[name], path, f"'{name}'")
+    found = guarded(lambda: file[name], path, f"'{name}'")
+    guarded(lambda: found.num_entries, path, f"'{name}'")  # an RNTuple reads its header only now
+    return found
 
 
 def new_table(
-    file: Any, layout: Layout, name: str, types: Mapping[str, str], counters: Mapping[str, str]
+    file: Any, layout: str, name: str, lists: Mapping[str, str], counters: Mapping[str, str]
 ) -> Any:
-    """Create an empty TTree or RNTuple.
+    """Create an empty TTree or RNTuple with the event number, the counters and jagged columns.
 
     Args:
         file: from `created`.
         layout: "ttree" or "rntuple".
         name: of the table.
-        types: column name to awkward type string; the counters are columns too.
+        lists: name of a jagged column to the type of its numbers.
         counters: first word of a jagged column's name ("hit") to the column that counts it ("n_hits").
 
     Returns:
@@ -55,11 +57,45 @@ def new_table(
     Raises:
         ConfigError: for another layout.
     """
+    # Type objects, because awkward takes 25 ms to read a type from a string.
+    types = {NUMBER: ak.types.NumpyType("uint64")}
+    types |= {counter: ak.types.NumpyType("int32") for counter in _used(counters, lists).values()}
+    types |= {column: ak.types.ListType(ak.types.NumpyType(dtype)) for column, dtype in lists.items()}
     if layout == "rntuple":
-        return file.mkrntuple(name, dict(types))
+        return file.mkrntuple(
+            name, ak.forms.from_type(ak.types.RecordType(list(types.values()), list(types)))
+        )
     if layout == "ttree":
-        return file.mktree(name, dict(types), counter_name=lambda column: counters[column.split("_")[0]])
+        return file.mktree(name, types, counter_name=lambda column: counters[_prefix(column)])
     raise ConfigError(f"layout is {layout!r}; allowed are 'ttree' and 'rntuple'")
+
+
+def extend(
+    tree: Any, numbers: list[int], columns: list[dict[str, np.ndarray]], counters: Mapping[str, str]
+) -> None:
+    """Append entries to a table of `new_table`.
+
+    Args:
+        tree: the table.
+        numbers: event numbers.
+        columns: jagged columns of every event.
+        counters: as in `new_table`.
+    """
+    entries: dict[str, Any] = {NUMBER: np.array(numbers, np.uint64)}
+    for name in columns[0]:
+        counts = np.array([len(event[name]) for event in columns], np.int32)
+        entries[counters[_prefix(name)]] = counts
+        entries[name] = ak.unflatten(np.concatenate([event[name] for event in columns]), counts)
+    tree.extend(entries)
+
+
+def _prefix(column: str) -> str:
+    return column.split("_", maxsplit=1)[0]
+
+
+def _used(counters: Mapping[str, str], columns: Iterable[str]) -> dict[str, str]:
+    prefixes = {_prefix(column) for column in columns}
+    return {prefix: counter for prefix, counter in counters.items() if prefix in prefixes}
 
 
 def grouped(items: Iterable[Item], rows: Callable[[Item], int]) -> Iterator[list[Item]]:
@@ -165,7 +201,7 @@ def _check_lengths(columns: Mapping[str, np.ndarray], where: str) -> None:
     """Compare the lengths of all columns that share the first word of their name."""
     kinds: dict[str, dict[str, int]] = {}
     for name, values in columns.items():
-        kinds.setdefault(name.split("_")[0], {})[name] = len(values)
+        kinds.setdefault(_prefix(name), {})[name] = len(values)
     for lengths in kinds.values():
         first = next(iter(lengths))
         wrong = {name: length for name, length in lengths.items() if length != lengths[first]}
@@ -173,11 +209,6 @@ def _check_lengths(columns: Mapping[str, np.ndarray], where: str) -> None:
             raise DataError(
                 f"{where}: {first} has {lengths[first]} values, but {wrong}; all must have the same length"
             )
-
-
-def jagged(arrays: list[np.ndarray]) -> ak.Array:
-    """Join one array an event into one jagged column."""
-    return ak.unflatten(np.concatenate(arrays), [len(array) for array in arrays])
 
 
 def split(column: ak.Array, dtype: str, where: str) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt64
@@ -90,14 +90,13 @@ def write_tracks(
     with root_file.created(path) as file:
         own = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "units": UNITS}
         root_file.put_metadata(file, metadata, own)
-        counters = dict.fromkeys((*_COUNTERS.values(),), "int32")
-        lists = {name: f"var * {dtype}" for name, dtype in {**_COLUMNS, **_DERIVED}.items()}
-        types = {root_table.NUMBER: "uint64", **counters, **lists}
-        tree = root_table.new_table(file, layout, TREE, types, _COUNTERS)
-        entries = (_entry(event, tracks, path) for event, tracks in items)
-        for group in root_table.grouped(entries, lambda entry: len(entry["trackhit_id"])):
-            tree.extend(_joined(group))
-            written += sum(len(entry["track_d0"]) for entry in group)
+        lists = {**_COLUMNS, **_DERIVED}
+        tree = root_table.new_table(file, layout, TREE, lists, _COUNTERS)
+        entries = ((event.number, _columns(event, tracks, path)) for event, tracks in items)
+        for group in root_table.grouped(entries, lambda entry: len(entry[1]["trackhit_id"])):
+            numbers, columns = zip(*group, strict=True)
+            root_table.extend(tree, list(numbers), list(columns), _COUNTERS)
+            written += sum(len(event["track_d0"]) for event in columns)
     return written
 
 
@@ -120,6 +119,7 @@ def read_tracks(
     path = Path(path)
     with root_file.opened(path) as file:
         tree = root_table.table(file, path, TREE)
+        root_file.own_metadata(file, path, SCHEMA, SCHEMA_VERSION)
         root_table.require_columns(tree, path, [root_table.NUMBER, *_COUNTERS.values(), *_COLUMNS])
         start, stop, _ = slice(entry_start, entry_stop).indices(tree.num_entries)
         for step in root_table.steps(tree, path, "n_trackhits", start, stop):
@@ -154,7 +154,7 @@ def tracks_of_event(stored: StoredTracks, event: Event) -> Tracks:
     return Tracks(hit_track, stored.parameters, stored.covariance, stored.chi2, stored.n_hits, valid)
 
 
-def _entry(event: Event, tracks: Tracks, path: Path) -> dict[str, np.ndarray]:
+def _columns(event: Event, tracks: Tracks, path: Path) -> dict[str, np.ndarray]:
     compact = compact_tracks(event, tracks, f"{path}, event {event.number}")
     parameters, covariance = np.asarray(compact.parameters), np.asarray(compact.covariance)
     n_hits = np.asarray(compact.n_hits)
@@ -169,18 +169,7 @@ def _entry(event: Event, tracks: Tracks, path: Path) -> dict[str, np.ndarray]:
     columns |= {"trackhit_id": event.hit_id[rows]}
     columns |= {"track_pt": transverse, "track_eta": eta, "track_ndof": 2 * n_hits - 5}
     declared = {**_COLUMNS, **_DERIVED}
-    typed = {name: np.asarray(array, declared[name]) for name, array in columns.items()}
-    return {root_table.NUMBER: np.array([event.number], np.uint64), **typed}
-
-
-def _joined(group: list[dict[str, np.ndarray]]) -> dict[str, Any]:
-    joined: dict[str, Any] = {
-        root_table.NUMBER: np.concatenate([entry[root_table.NUMBER] for entry in group]),
-        "n_tracks": np.array([len(entry["track_d0"]) for entry in group], np.int32),
-        "n_trackhits": np.array([len(entry["trackhit_id"]) for entry in group], np.int32),
-    }
-    names = [name for name in group[0] if name != root_table.NUMBER]
-    return joined | {name: root_table.jagged([entry[name] for entry in group]) for name in names}
+    return {name: np.asarray(array, declared[name]) for name, array in columns.items()}
 
 
 def _stored(columns: Mapping[str, np.ndarray], number: int, where: str) -> StoredTracks:

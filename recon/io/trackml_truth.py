@@ -7,8 +7,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt64
 
-from recon.io.csv_table import Table, find_rows, read_table, refuse_lines, require_finite, require_unique,
-rows_of from recon.types import NOISE, HitTruth, Particles
+from recon.io.csv_table import (
+    Table,
+    find_rows,
+    read_table,
+    refuse_lines,
+    require_finite,
+    require_unique,
+    rows_of,
+)
+from recon.types import NOISE, HitTruth, Particles
 
 TRUTH_POSITION = ("tx", "ty", "tz")
 TRUTH_MOMENTUM = ("tpx", "tpy", "tpz")
@@ -16,8 +24,8 @@ VERTEX = ("vx", "vy", "vz")
 MOMENTUM = ("px", "py", "pz")
 
 _MADE_IN_DETECTOR = np.uint64(0xFFFFFF)
-# Bits 16 to 23 of a particle's identifier count its generations in the detector, bits 0 to 15 the products of
-an # interaction there: both are 0 for what the generator made.
+"""Bits of a particle's identifier that are 0 for what the generator made: 16 to 23 count the generations in
+the detector, 0 to 15 the products of an interaction there."""
 
 NOISE_ID = 0
 """`particle_id` of noise in the truth file, `track_id` of hits on no track in a submission."""

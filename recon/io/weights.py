@@ -137,13 +137,10 @@ def save_weights(path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, A
         DataError: when an array is of a type that safetensors does not know.
     """
     host = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    header = {
-        "format": FORMAT,
-        "sha256": _digest(host),
-        "metadata": json.dumps(dict(metadata), sort_keys=True),
-    }
+    header = {"sha256": _digest(host), "metadata": dict(metadata)}
     try:
-        content = safetensors.numpy.save(host, header)
+        # One key only: safetensors writes several in an order that changes from run to run.
+        content = safetensors.numpy.save(host, {FORMAT: json.dumps(header, sort_keys=True)})
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         types = sorted({str(array.dtype) for array in host.values()})
         raise DataError(
@@ -163,22 +160,25 @@ def load_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     try:
         with safetensors.safe_open(str(path), framework="numpy") as file:
-            header = file.metadata() or {}
+            stored = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
     except (safetensors.SafetensorError, OSError) as error:
         raise DataError(f"{path} cannot be read as a safetensors file: {error}") from error
-    if header.get("format") != FORMAT:
+    if FORMAT not in stored:
         raise DataError(
-            f"{path} is of another program: its format is {header.get('format')!r}, needed is {FORMAT!r}"
+            f"{path} is of another program: its metadata has {sorted(stored)}, needed is {FORMAT!r}"
         )
-    if header.get("sha256") != _digest(arrays):
+    try:
+        header = json.loads(stored[FORMAT])
+        checksum, metadata = str(header["sha256"]), dict(header["metadata"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path} is damaged: its metadata cannot be read ({error}); fetch it again"
+        ) from error
+    if checksum != _digest(arrays):
         raise DataError(
             f"{path} is damaged: the arrays do not have the checksum stored beside them; fetch it again"
         )
-    try:
-        metadata: dict[str, Any] = json.loads(header["metadata"])
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{path} is damaged: its metadata is no JSON ({error}); fetch it again") from error
     return arrays, metadata
 
 

@@ -92,7 +92,13 @@ def initial_weights(config: InteractionConfig, rngs: nnx.Rngs) -> dict[str, Floa
     """He-normal matrices (fan-in: the whole concatenated input), zero shifts; leading axis: the layer."""
     layers, hidden = config.layers, config.hidden
     node_inputs = ["node_from_node", "node_from_incoming"] + ["node_from_outgoing"] * config.outgoing
-    fan_in = {"edge_from_edge": 3, "edge_from_sender": 3, "edge_from_receiver": 3, "edge_out": 1, "node_out": 1}
+    fan_in = {
+        "edge_from_edge": 3,
+        "edge_from_sender": 3,
+        "edge_from_receiver": 3,
+        "edge_out": 1,
+        "node_out": 1,
+    }
     fan_in |= dict.fromkeys(node_inputs, len(node_inputs))
     weights = {}
     for name, inputs in fan_in.items():

@@ -21,7 +21,7 @@ from recon.sim.acts_sequence import (
 from recon.sim.detector import LONG_STRIP_VOLUMES, PIXEL_VOLUMES, SHORT_STRIP_VOLUMES
 from recon.types import Detector, Event
 
-HitLists = tuple[Int[np.ndarray, " t1"], Int[np.ndarray, " k"]]
+HitLists = tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]
 """(offsets, hits) as in `PeerTracks`: rows of `Hits`, track after track."""
 
 START_INFLATION = 100.0
@@ -226,14 +226,17 @@ def _kalman_fit(sequence: ActsSequence, proto_tracks: str, parameters: str, trac
 def _align(fits: PeerTracks, lists: list[list[int]], rows: Int64[np.ndarray, " m"]) -> PeerTracks:
     """Give every list its row; fits that do not reach the perigee become rows that are not valid."""
     parts = np.split(fits.hits, fits.offsets[1:-1]) if len(fits.valid) else []
-    place = np.array(subsequence_rows(parts, [rows[indices].tolist() for indices in lists]), np.int64)
+    place = np.array(
+        subsequence_rows([part.tolist() for part in parts], [rows[indices].tolist() for indices in lists]),
+        np.int64,
+    )
     place, source = place[fits.valid], np.flatnonzero(fits.valid)
     n_hits = np.zeros(len(lists), np.int64)
     n_hits[place] = np.diff(fits.offsets)[source]
     valid = np.zeros(len(lists), bool)
     valid[place] = True
 
-    def spread(values: np.ndarray, empty: float) -> np.ndarray:
+    def spread(values: np.ndarray, empty: float | int) -> np.ndarray:
         full = np.full((len(lists), *values.shape[1:]), empty, values.dtype)
         full[place] = values[source]
         return full

@@ -119,15 +119,19 @@ class ActsSequence:
         if not self.rows:
             return []
         container = import_extra("acts.examples").ConstTrackContainer
-        found: list[PeerTracks | None] = [None] * len(self.rows)
+        found: list[PeerTracks] = []
 
         def collect(number: int, track_container: Any) -> None:
-            found[number] = peer_tracks(track_container, self.rows[number])
+            # One thread: the events come in order.
+            found.append(peer_tracks(track_container, self.rows[number]))
 
         self.add_python("collect", collect, inputs={tracks: container})
         self._stamp("output")
         self._sequencer.run()
-        return [t._replace(cpu=_stage_seconds(s)) for t, s in zip(found, self.stamps, strict=True) if t]
+        return [
+            tracks_found._replace(cpu=_stage_seconds(stamps))
+            for tracks_found, stamps in zip(found, self.stamps, strict=True)
+        ]
 
     def _stamp(self, stage: str) -> None:
         def record(number: int) -> None:

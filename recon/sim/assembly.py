@@ -99,7 +99,7 @@ def _is_primary(barcode: UInt64[np.ndarray, " p"]) -> Bool[np.ndarray, " p"]:
 
 
 def _with_noise(
-    real: Shaped[np.ndarray, "n ..."], noise: NoiseHits, fill: float
+    real: Shaped[np.ndarray, "n ..."], noise: NoiseHits, fill: float | int
 ) -> Shaped[np.ndarray, "t ..."]:
     """Append rows of a fill value for the noise hits."""
     return np.concatenate([real, np.full((len(noise.module), *real.shape[1:]), fill, real.dtype)])

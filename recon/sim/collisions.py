@@ -76,7 +76,7 @@ def generate_pool(
         >>> pool_size(generate_pool("ttbar", 3, seed=1))  # doctest: +SKIP
         3
     """
-    _check_pool_settings(kind, n, seed, first, workers)
+    check_pool_settings(kind, n=n, seed=seed, first=first, workers=workers)
     if n == 0:
         return empty_pool()
     size = CHUNK_SIZE[kind]
@@ -151,7 +151,8 @@ def generate_chunk(kind: Kind, seed: int, index: int) -> Pool:
     )
 
 
-def _check_pool_settings(kind: str, n: int, seed: int, first: int, workers: int) -> None:
+def check_pool_settings(kind: str, *, n: int, seed: int, first: int, workers: int) -> None:
+    """Raise a `ConfigError` for a setting of `generate_pool` out of range."""
     if kind not in get_args(Kind):
         raise ConfigError(f"kind of collision {kind!r}; allowed: {', '.join(get_args(Kind))}")
     for name, value, low in (("n", n, 0), ("seed", seed, 0), ("first", first, 0), ("workers", workers, 1)):

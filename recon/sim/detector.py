@@ -169,13 +169,16 @@ def _half_size(surface: Any) -> tuple[float, float, float]:
     raise DataError(f"sensor bounds of kind {kind} cannot be tabulated; allowed: rectangle, trapezoid")
 
 
-def write_generic_detector(path: Path = DETECTORS / "generic.npz") -> None:
+def write_generic_detector(
+    path: Path = DETECTORS / "generic.npz", geometry: GenericGeometry | None = None
+) -> None:
     """Write the table that ships with the package: `python -m recon.sim.detector`.
 
     Args:
         path: file to write.
+        geometry: result of `generic_tracking_geometry`; built when not given.
     """
-    geometry = generic_tracking_geometry()
+    geometry = geometry or generic_tracking_geometry()
     write_detector(path, build_generic_detector(geometry), build_passive_material(geometry))
 
 

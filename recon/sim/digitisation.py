@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from recon.sim import import_extra
-from recon.sim.detector import LONG_STRIP_VOLUMES, PIXEL_VOLUMES, SHORT_STRIP_VOLUMES
 from recon.types import Detector
 
 Digitisation = Literal["geometric", "smeared"]
@@ -31,13 +30,17 @@ class Readout(NamedTuple):
 
 
 READOUT = {
-    **dict.fromkeys(PIXEL_VOLUMES, Readout((0.05, 0.05), 0.15)),
-    **dict.fromkeys(SHORT_STRIP_VOLUMES, Readout((0.08, 1.2), 0.25)),
-    **dict.fromkeys(LONG_STRIP_VOLUMES, Readout((0.12, 10.8), 0.35)),
+    7: Readout((0.05, 0.05625), 0.15),
+    8: Readout((0.05, 0.05625), 0.15),
+    9: Readout((0.05, 0.05625), 0.15),
+    12: Readout((0.08, 1.2), 0.25),
+    13: Readout((0.08, 1.2), 0.25),
+    14: Readout((0.08, 1.2), 0.25),
+    16: Readout((0.12, 10.4), 0.35),
+    17: Readout((0.12, 10.8), 0.35),
+    18: Readout((0.12, 10.4), 0.35),
 }
 """By volume. Strips are measured in both directions: there is no stereo pairing to do."""
-
-BARREL_VOLUMES = (8, 13, 17)
 
 CHARGE_NOISE = 0.01
 """Standard deviation of the charge that a cell reports, in units of the path length in silicon, mm."""

@@ -132,7 +132,7 @@ def pack_barcodes(parts: Int64[np.ndarray, "p 5"]) -> UInt64[np.ndarray, " p"]:
     return packed
 
 
-def _fatras(geometry: GenericGeometry, numbers: Any) -> Any:
+def _fatras(geometry: GenericGeometry, numbers: Any, **options: bool) -> Any:
     return examples.FatrasSimulation(
         level=_SILENT,
         inputParticles="particles_generated",
@@ -146,6 +146,7 @@ def _fatras(geometry: GenericGeometry, numbers: Any) -> Any:
         emEnergyLossIonisation=True,
         emEnergyLossRadiation=True,
         emPhotonConversion=True,
+        **options,
     )
 
 

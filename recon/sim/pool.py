@@ -77,7 +77,8 @@ def cache_directory() -> Path:
 def read_pool(path: Path) -> Pool | None:
     """Read a file of `write_pool`; `None` when there is none or it was cut short: make it again then."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: NumPy leaves its own handle open when the archive is damaged.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return Pool(**{name: file[name] for name in Pool._fields})
     except (FileNotFoundError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
         return None

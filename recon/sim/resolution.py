@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float64, Int32
 
-from recon.sim.digitisation import BARREL_VOLUMES, READOUT, Digitisation, cell_sizes, nominal_pitch
+from recon.sim.digitisation import READOUT, Digitisation, cell_sizes, nominal_pitch
 from recon.types import Detector
 
 RESOLUTION: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    7: ((0.28, 0.26), (0.225, 0.185)),
-    8: ((0.21, 0.13, 0.05), (0.205, 0.10, 0.10, 0.125, 0.155, 0.18, 0.21, 0.24)),
-    9: ((0.28, 0.26), (0.225, 0.185)),
+    7: ((0.28, 0.26), (0.23, 0.195)),
+    8: ((0.21, 0.13, 0.05), (0.205, 0.10, 0.09, 0.12, 0.15, 0.18, 0.195, 0.22)),
+    9: ((0.28, 0.26), (0.23, 0.195)),
     12: ((0.24, 0.175, 0.06), (0.28, 0.27)),
     13: ((0.22, 0.105, 0.047, 0.04), (0.23, 0.17)),
     14: ((0.24, 0.175, 0.06), (0.28, 0.27)),
@@ -23,7 +23,10 @@ RESOLUTION: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
 cells wide (the last number for wider ones). Calibrated with simulated t tbar events at a pile-up of 40;
 `tests/recon/sim/test_resolution.py` measures the pulls."""
 
-WIDE_CLUSTER_SLOPE = 0.03
+PIXEL_BARREL = 8
+"""The volume where shallow tracks leave clusters dozens of cells long."""
+
+WIDE_CLUSTER_SLOPE = 0.029
 """Wide pixel clusters resolve worse in proportion to their width: every cell adds its charge noise."""
 
 
@@ -57,8 +60,7 @@ def _resolution_in_cells(
     row = np.searchsorted(np.array(list(READOUT)), volume)
     column = np.clip(cells.astype(np.int64) - 1, 0, widest - 1)
     resolution = table[row[:, None], np.arange(2), column]
-    # Only in the pixel barrel do clusters grow beyond the table.
-    wide = (cells > widest) & np.isin(volume, BARREL_VOLUMES)[:, None]
+    wide = (cells > widest) & (volume == PIXEL_BARREL)[:, None]
     return np.where(wide, WIDE_CLUSTER_SLOPE * cells, resolution)
 
 

@@ -121,8 +121,8 @@ def simulate_events(config: TrackerSimulation, progress: Progress | None = None)
         >>> from recon.sim.tracker import TrackerSimulation, simulate_events
         >>> for event in simulate_events(TrackerSimulation(pileup=0, events=2)):  # doctest: +SKIP
         ...     print(event.number, event.hits.position.shape)
-        0 (2107, 3)
-        1 (2614, 3)
+        0 (2202, 3)
+        1 (4191, 3)
     """
     for package in ("acts.examples", "pythia8mc"):
         import_extra(package)

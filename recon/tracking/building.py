@@ -26,23 +26,26 @@ class BuildingConfig:
     Attributes:
         edge_score: segments below this score are not walked.
         attach_score: segments below this score attach no second hit on a layer.
+        attach_to: shortest chain that takes second hits on its layers, in hits: a short track whose every layer overlaps has
+            twice as many hits as its chain.
         min_hits: shortest candidate, in hits.
-        max_hits: longest candidate, in hits; also the length of the fit's arrays.
         max_steps: most layers that a path may cross.
     """
 
     edge_score: float = 0.2
     attach_score: float = 0.4
+    attach_to: int = 4
     min_hits: int = 6
-    max_hits: int = 24
     max_steps: int = 24
 
     def __post_init__(self) -> None:
         for name in ("edge_score", "attach_score"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"BuildingConfig.{name} = {getattr(self, name)}: allowed is 0 to 1")
-        if not 3 <= self.min_hits <= self.max_hits:
-            raise ConfigError(f"BuildingConfig: min_hits = {self.min_hits} must be 3 to max_hits = {self.max_hits}")
+        if self.min_hits < 3 or self.max_steps < 1:
+            raise ConfigError(
+                f"BuildingConfig: min_hits = {self.min_hits} (3 or more), max_steps = {self.max_steps} (1 or more)"
+            )
 
 
 class Chains(NamedTuple):
@@ -58,7 +61,12 @@ class Chains(NamedTuple):
 
 
 def _best_neighbour(
-    value: Float32[Array, " e"], group: Int32[Array, " e"], neighbour: Int32[Array, " e"], n: int, *, is_sorted: bool
+    value: Float32[Array, " e"],
+    group: Int32[Array, " e"],
+    neighbour: Int32[Array, " e"],
+    n: int,
+    *,
+    is_sorted: bool,
 ) -> tuple[Float32[Array, " n"], Int32[Array, " n"]]:
     """(largest value, its neighbour) in every group; the lowest neighbour among equals, `n` if the group is empty."""
     best = jax.ops.segment_max(value, group, n, indices_are_sorted=is_sorted)
@@ -68,7 +76,13 @@ def _best_neighbour(
 
 
 def _longest_paths(
-    weight: Float32[Array, " e"], tail: Int32[Array, " e"], tip: Int32[Array, " e"], n: int, steps: int, *, is_sorted: bool
+    weight: Float32[Array, " e"],
+    tail: Int32[Array, " e"],
+    tip: Int32[Array, " e"],
+    n: int,
+    steps: int,
+    *,
+    is_sorted: bool,
 ) -> Float32[Array, " n"]:
     """Weight of the best path that ends in every node; edges of weight -inf do not exist.
 
@@ -142,18 +156,19 @@ def attach_overlaps(
     walk takes one. The other joins through its best segment, as long as the chain has exactly one hit on its layer.
     """
     n = chains.head.shape[0]
-    long = chains.length >= config.min_hits - 1
+    long = chains.length >= config.attach_to
     alive = edge_valid & (score > config.attach_score)
     best = jnp.full(n, 0.0)
     target = jnp.full(n, n, jnp.int32)
     for loose, other, is_sorted in ((receivers, senders, True), (senders, receivers, False)):
         joins = alive & ~long[loose] & long[other]
-        value, neighbour = _best_neighbour(jnp.where(joins, score, -jnp.inf), loose, other, n, is_sorted=is_sorted)
+        value, neighbour = _best_neighbour(
+            jnp.where(joins, score, -jnp.inf), loose, other, n, is_sorted=is_sorted
+        )
         better = value > best
         best, target = jnp.where(better, value, best), jnp.where(better, neighbour, target)
     goal = chains.head[jnp.minimum(target, n - 1)]
     has_target = target < n
-    # One hit a layer and chain can be partnered: count chain hits by (chain, layer) through a sort-free hash of pairs.
     return jnp.where(has_target & _one_on_layer(chains, long, goal, layer), goal, chains.head)
 
 
@@ -192,8 +207,10 @@ def list_candidates(
     head: Int32[Array, " n"],
     distance: Float32[Array, " n"],
     node_valid: Bool[Array, " n"],
-    capacity: int,
     config: BuildingConfig,
+    *,
+    capacity: int,
+    width: int,
 ) -> Candidates:
     """Collect the nodes of every track.
 
@@ -201,8 +218,9 @@ def list_candidates(
         head: first node of every node's track.
         distance: from the interaction point, mm; orders the nodes of a track along its path.
         node_valid: false for padding.
+        config: shortest candidate.
         capacity: most candidates.
-        config: shortest and longest candidate.
+        width: most hits on a candidate.
     """
     n = head.shape[0]
     count = jnp.zeros(n, jnp.int32).at[jnp.where(node_valid, head, n)].add(1, mode="drop")
@@ -214,6 +232,6 @@ def list_candidates(
     first = jnp.full(capacity, n, jnp.int32).at[order_track].min(place, mode="drop")
     slot = place - first[jnp.minimum(order_track, capacity - 1)]
     row = jnp.where(order_track < capacity, order_track, capacity)
-    nodes = jnp.full((capacity, config.max_hits), -1, jnp.int32).at[row, slot].set(node, mode="drop")
+    nodes = jnp.full((capacity, width), -1, jnp.int32).at[row, slot].set(node, mode="drop")
     n_hits = jnp.zeros(capacity, jnp.int32).at[row].add(1, mode="drop")
     return Candidates(nodes, n_hits, rank[-1], count.max())

@@ -22,30 +22,29 @@ from recon.geometry import LIGHT, wrap_phi
 from recon.tracking.detector import PassiveMaterial
 from recon.tracking.helix import Helix, arc_of_point, fit_helix
 from recon.tracking.kalman import (
-    Information,
+    Estimate,
     Measurements,
-    Scatterers,
-    add_scatterers,
+    Slots,
     filter_inwards,
+    filter_outwards,
     slot_chi2,
-    smooth,
     solve,
+    transport_information,
     weak_information,
 )
 from recon.tracking.trajectory import (
     Planes,
     cross_cylinders,
     cross_planes,
-    kink_columns,
-    momentum,
-    scatterers,
-    scattering_variance,
+    material_effects,
+    perigee_matrix,
     share_cylinders,
+    transport_matrix,
 )
 from recon.types import Detector, Hits
 
-PRIOR = (1e-8, 1e-8, 1e-4, 1e-6, 1e0)
-"""Inverse variances of d0, z0, phi, cot theta, kappa: far below the information of three hits."""
+PRIOR = (1e-4, 1e-6, 1e0, 1e-8, 1e-8)
+"""Inverse variances of the state outside the last hit: far below the information of three hits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +77,9 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         if self.field == 0:
-            raise ConfigError("FitConfig.field is 0 T: the momentum cannot be fitted; give the field along +z")
+            raise ConfigError(
+                "FitConfig.field is 0 T: the momentum cannot be fitted; give the field along +z"
+            )
         if self.iterations < 1 or self.min_hits < 3:
             raise ConfigError(
                 f"FitConfig.iterations={self.iterations} and min_hits={self.min_hits}: at least 1 and 3 are needed"
@@ -155,23 +156,23 @@ def fit_tracks(
     """
     planes, position = _gather(hits, track_hits, surfaces, config)
     # Strips measure along u; the precision along v decides how well a point fixes the line in z.
-    start = fit_helix(*position, planes.weight[1], planes.mask)
-    helix, arc = start, arc_of_point(start, position[0], position[1])
+    helix = fit_helix(*position, planes.weight[1], planes.mask)
+    arc = arc_of_point(helix, position[0], position[1])
     for _ in range(config.iterations - 1):
-        measurements, kinks, inner, arc = _linearize(helix, planes, surfaces, arc, config)
-        information = filter_inwards(weak_information(PRIOR, helix.d0), measurements, kinks)
-        step, _, _ = solve(_leave_inner_material(information, inner))
-        helix = _move(helix, step)
-    measurements, kinks, inner, arc = _linearize(helix, planes, surfaces, arc, config)
+        slots, arc = _linearize(helix, planes, surfaces, arc, config)
+        begin = weak_information(PRIOR, helix.d0)
+        information, _ = filter_inwards(begin, slots)
+        estimate = solve(transport_information(information, perigee_matrix(helix)))
+        helix = _move(helix, estimate)
+    slots, arc = _linearize(helix, planes, surfaces, arc, config)
     begin = weak_information(PRIOR, helix.d0)
+    information, outer = filter_inwards(begin, slots)
+    hit_chi2 = jnp.zeros_like(arc)
     if config.hit_chi2:
-        information, others = smooth(begin, measurements, kinks)
-        hit_chi2 = slot_chi2(others, measurements)
-    else:
-        information, hit_chi2 = filter_inwards(begin, measurements, kinks), jnp.zeros_like(arc)
-    step, covariance, chi2 = solve(_leave_inner_material(information, inner))
-    count = planes.mask.sum(0)
-    return _result(_move(helix, step), step, covariance, chi2, hit_chi2, count, config)
+        inner = filter_outwards(jax.tree.map(jnp.zeros_like, begin), slots)
+        hit_chi2 = slot_chi2(jax.tree.map(jnp.add, outer, inner), slots.measurements)[-arc.shape[0] :]
+    estimate = solve(transport_information(information, perigee_matrix(helix)))
+    return _result(_move(helix, estimate), estimate, hit_chi2, planes.mask.sum(0), config)
 
 
 def _gather(
@@ -205,76 +206,68 @@ def _gather(
 
 def _linearize(
     helix: Helix, planes: Planes, surfaces: FitSurfaces, arc: Float[Array, "k t"], config: FitConfig
-) -> tuple[Measurements, Scatterers, Scatterers, Float[Array, "k t"]]:
-    """Measurements, their scatterers, the scatterers inside the first measurement and the arc lengths."""
+) -> tuple[Slots, Float[Array, "k t"]]:
+    """Everything the filter needs around a reference helix, and the arc lengths to the sensors.
+
+    Cylinders inside the first hit become slots of their own, in front; those between hits are shared by them.
+    """
     crossings = cross_planes(helix, planes, arc)
-    terms = crossings.terms
-    p = momentum(helix, config.field)
-    cylinder_terms, cylinder_path = cross_cylinders(helix, surfaces.radius, surfaces.thickness)
+    arc = crossings.arc
+    cylinder_arc, cylinder_path = cross_cylinders(helix, surfaces.radius, surfaces.thickness)
     path = planes.thickness / crossings.incidence
-    shared = share_cylinders(terms.arc, planes.mask, cylinder_terms.arc, cylinder_path)
-    columns = kink_columns(helix, terms)
-    kinks = scatterers(helix, columns, scattering_variance(path + shared, p, config.mass))
-    first = jnp.where(planes.mask, terms.arc, jnp.inf).min(0)
-    inner_path = jnp.where(cylinder_terms.arc < first, cylinder_path, 0)
-    cylinder_columns = kink_columns(helix, cylinder_terms)
-    inner = scatterers(helix, cylinder_columns, scattering_variance(inner_path, p, config.mass))
-    # Mean energy loss bends the outgoing helix; the reference helix is the one at the perigee.
-    bend = helix.kappa * jnp.sqrt(p**2 + config.mass**2) / p**2
-    passed = cylinder_terms.arc[:, None] < terms.arc[None]
-    drift = (
-        jnp.where(passed, (config.passive_loss * bend * cylinder_path)[:, None], 0)[:, :, None]
-        * cylinder_columns[:, None, 2]
-    ).sum(0)
-    if config.sensor_loss:
-        own = (config.sensor_loss * bend * path)[:, None] * columns[:, 2]
-        drift = drift + jnp.cumsum(own, axis=0) - own
-    residual = crossings.residual - (crossings.row * drift[:, None]).sum(2)
-    weight = jnp.moveaxis(planes.weight, 0, 1)
-    return Measurements(crossings.row, residual, weight), kinks, inner, terms.arc
+    shared = share_cylinders(arc, planes.mask, cylinder_arc, cylinder_path)
+    first = jnp.where(planes.mask, arc, jnp.inf).min(0)
+    first = jnp.where(jnp.isfinite(first), first, 0)
+    inner_path = jnp.where(cylinder_arc < first, cylinder_path, 0)
+    material = material_effects(
+        helix,
+        jnp.concatenate([inner_path, path + shared]),
+        jnp.concatenate(
+            [config.passive_loss * inner_path, config.passive_loss * shared + config.sensor_loss * path]
+        ),
+        config.field,
+        config.mass,
+    )
+    # Empty slots stay where the last hit is: transporting forth and back would cost precision.
+    filled = jnp.where(planes.mask, arc, jnp.where(planes.mask, arc, 0).max(0))
+    all_arcs = jnp.concatenate([jnp.minimum(cylinder_arc, first), filled])
+    steps = jnp.diff(all_arcs, axis=0, prepend=0)
+    padding = ((surfaces.radius.shape[0], 0), (0, 0), (0, 0))
+    measurements = Measurements(
+        row=jnp.pad(crossings.row, (*padding[:1], (0, 0), *padding[1:])),
+        residual=jnp.pad(crossings.residual, padding),
+        weight=jnp.pad(jnp.moveaxis(planes.weight, 0, 1), padding),
+    )
+    slots = Slots(measurements, material, transport_matrix(helix, steps), transport_matrix(helix, -steps))
+    return slots, arc
 
 
-def _leave_inner_material(information: Information, inner: Scatterers) -> Information:
-    """Cross the cylinders inside the first measurement, the outermost first."""
-    for cylinder in reversed(range(inner.variance.shape[0])):
-        information = add_scatterers(
-            information, Scatterers(inner.column[cylinder], inner.variance[cylinder])
-        )
-    return information
-
-
-def _move(helix: Helix, step: Float[Array, "5 t"]) -> Helix:
-    return Helix(*(value + change for value, change in zip(helix, step, strict=True)))
+def _move(helix: Helix, estimate: Estimate) -> Helix:
+    return Helix(*(value + change for value, change in zip(helix, estimate.state, strict=True)))
 
 
 def _result(
     helix: Helix,
-    step: Float[Array, "5 t"],
-    covariance: Float[Array, "5 5 t"],
-    chi2: Float[Array, " t"],
+    estimate: Estimate,
     hit_chi2: Float[Array, "k t"],
     count: Int32[Array, " t"],
     config: FitConfig,
 ) -> FitResult:
-    """Convert (cot theta, kappa) into (theta, q/p), with the covariance."""
-    stretch = jnp.sqrt(1 + helix.cot_theta**2)
-    to_q_over_p = -1 / (LIGHT * config.field * stretch)
-    q_over_p = helix.kappa * to_q_over_p
-    parameters = jnp.stack(
-        [helix.d0, helix.z0, wrap_phi(helix.phi), jnp.arctan2(1.0, helix.cot_theta), q_over_p], axis=1
-    )
-    jacobian = jnp.zeros((5, 5, *chi2.shape), chi2.dtype).at[(0, 1, 2), (0, 1, 2)].set(1.0)
-    jacobian = jacobian.at[3, 3].set(-1 / stretch**2).at[4, 4].set(to_q_over_p)
-    jacobian = jacobian.at[4, 3].set(-q_over_p * helix.cot_theta / stretch**2)
-    half = (jacobian[:, :, None] * covariance[None]).sum(1)
-    covariance = (half[:, None] * jacobian[None]).sum(2)
+    """Convert (cot theta, rho) into (theta, q/p), with the covariance."""
+    to_theta = -1 / (1 + helix.cot_theta**2)
+    to_q_over_p = -1 / (LIGHT * config.field)
+    theta = jnp.arctan2(1.0, helix.cot_theta)
+    parameters = jnp.stack([helix.d0, helix.z0, wrap_phi(helix.phi), theta, to_q_over_p * helix.rho], axis=1)
+    one = jnp.ones_like(to_theta)
+    scale = jnp.stack([one, one, one, to_theta, to_q_over_p * one])
+    covariance = estimate.covariance * scale[:, None] * scale[None]
     variance = jnp.stack([covariance[i, i] for i in range(5)])
     usable = jnp.isfinite(parameters).all(1) & jnp.isfinite(variance).all(0) & (variance > 0).all(0)
     return FitResult(
         parameters=jnp.where(usable[:, None], parameters, 0),
         covariance=jnp.where(usable[:, None, None], jnp.moveaxis(covariance, -1, 0), 0),
-        chi2=jnp.where(usable, chi2, 0),
+        chi2=jnp.where(usable, estimate.chi2, 0),
         ndof=jnp.maximum(2 * count - 5, 0),
         hit_chi2=jnp.where(usable[:, None], hit_chi2.T, 0),
-        converged=usable & (count >= config.min_hits),
+        converged=usable & (count >= config.min_hits) & (estimate.step_chi2 < config.max_step**2),
     )

@@ -55,7 +55,9 @@ class GraphCapacity:
     def __post_init__(self) -> None:
         for field in fields(self):
             if getattr(self, field.name) < 8:
-                raise ConfigError(f"GraphCapacity.{field.name} = {getattr(self, field.name)}: allowed is 8 and more")
+                raise ConfigError(
+                    f"GraphCapacity.{field.name} = {getattr(self, field.name)}: allowed is 8 and more"
+                )
 
 
 class GraphSizes(NamedTuple):
@@ -188,7 +190,9 @@ def _window_along(pairs: LayerPairs, pair: Array, r: Array, z: Array) -> tuple[A
     return corner.min(0), corner.max(0)
 
 
-def _candidates(sorted_hits: _Sorted, pairs: LayerPairs, capacity: GraphCapacity) -> tuple[Array, Array, Array, tuple]:
+def _candidates(
+    sorted_hits: _Sorted, pairs: LayerPairs, capacity: GraphCapacity
+) -> tuple[Array, Array, Array, tuple]:
     """(inner, outer, pair) of all hits within the grid windows, eight to a chunk, with a mask as the last two axes."""
     s = sorted_hits
     query = chunk_ranges(jnp.where(s.valid, pairs.count[s.layer], 0), 1, capacity.queries)
@@ -284,7 +288,14 @@ def _size_residuals(
 
 
 def _shaped(
-    s: _Sorted, inner: Array, outer: Array, valid: Array, axes: Sequence[Array], features: Sequence[Array], pairs: LayerPairs, capacity: int
+    s: _Sorted,
+    inner: Array,
+    outer: Array,
+    valid: Array,
+    axes: Sequence[Array],
+    features: Sequence[Array],
+    pairs: LayerPairs,
+    capacity: int,
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Segments whose direction agrees with the cluster sizes at both ends, with the four residuals."""
     residual, keep = [], valid
@@ -305,7 +316,11 @@ def _prune(
     Segments are sorted by outer hit, so the predecessors of a segment, those that end where it begins, are one range.
     """
     n, n_edges = s.x.shape[0], inner.shape[0]
-    first = jnp.full(n + 1, n_edges, jnp.int32).at[jnp.where(valid, outer, n)].min(jnp.arange(n_edges, dtype=jnp.int32))
+    first = (
+        jnp.full(n + 1, n_edges, jnp.int32)
+        .at[jnp.where(valid, outer, n)]
+        .min(jnp.arange(n_edges, dtype=jnp.int32))
+    )
     degree = jnp.zeros(n + 1, jnp.int32).at[jnp.where(valid, outer, n)].add(1)
     chunk = chunk_ranges(jnp.where(valid, degree[inner], 0), TRIPLET_WIDTH, capacity)
     after = chunk.row
@@ -337,10 +352,17 @@ def _prune(
     return keep, n_before, n_after, chunk.needed
 
 
-def _relabel(inner: Array, outer: Array, valid: Array, n: int, capacity: int) -> tuple[Array, Array, Array, Array]:
+def _relabel(
+    inner: Array, outer: Array, valid: Array, n: int, capacity: int
+) -> tuple[Array, Array, Array, Array]:
     """Number the hits that lie on an edge: (hit of each node, inner and outer node of each edge, number of nodes)."""
     used = jnp.zeros(n, bool)
-    used = used.at[jnp.where(valid, inner, n)].set(True, mode="drop").at[jnp.where(valid, outer, n)].set(True, mode="drop")
+    used = (
+        used.at[jnp.where(valid, inner, n)]
+        .set(True, mode="drop")
+        .at[jnp.where(valid, outer, n)]
+        .set(True, mode="drop")
+    )
     hit, needed = compact(used, capacity)
     node = jnp.zeros(n + 1, jnp.int32).at[hit].set(jnp.arange(capacity, dtype=jnp.int32), mode="drop")
     # Padding edges point to the last node, which keeps the receivers sorted.

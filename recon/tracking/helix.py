@@ -1,8 +1,8 @@
 """Helices in structure-of-arrays form: the start of the track fit and the derivatives it needs.
 
-Every quantity is its own array with the track as the last axis, which is what vector units like best. Inside the
-fit a helix is (d0, z0, phi, cot theta, kappa): with the transverse curvature kappa instead of q/p and with
-cot theta instead of theta all derivatives are short and stay exact in single precision up to |eta| = 4.
+Every quantity is its own array with the track as the last axis, which is what vector units like best. Inside
+the fit a helix is (d0, z0, phi, cot theta, rho): with cot theta instead of theta and rho, the turn per length
+of path, instead of q/p the derivatives are short and stay exact in single precision up to |eta| = 4.
 """
 
 from __future__ import annotations
@@ -28,14 +28,19 @@ class Helix(NamedTuple):
         z0: mm.
         phi: azimuth of the direction, rad.
         cot_theta: slope dz/ds.
-        kappa: signed curvature dphi/ds, 1/mm.
+        rho: signed turn per length of path in three dimensions, 1/mm; proportional to -q/p.
     """
 
     d0: Float[Array, " t"]
     z0: Float[Array, " t"]
     phi: Float[Array, " t"]
     cot_theta: Float[Array, " t"]
-    kappa: Float[Array, " t"]
+    rho: Float[Array, " t"]
+
+    @property
+    def kappa(self) -> Float[Array, " t"]:
+        """Signed transverse curvature dphi/ds, 1/mm."""
+        return self.rho * jnp.sqrt(1 + self.cot_theta**2)
 
 
 class ArcTerms(NamedTuple):
@@ -150,10 +155,11 @@ def fit_helix(
         One helix a track; finite but meaningless for tracks with fewer than three points.
     """
     weight = mask.astype(x.dtype)
+    # Without a slope rho is the curvature.
     helix = _fit_circle(jnp.where(mask, x, 0), jnp.where(mask, y, 0), weight)
     arc = jnp.where(mask, arc_of_point(helix, x, y), 0)
     z0, cot_theta = _fit_line(arc, jnp.where(mask, z, 0), weight * z_weight)
-    return helix._replace(z0=z0, cot_theta=cot_theta)
+    return helix._replace(z0=z0, cot_theta=cot_theta, rho=helix.rho / jnp.sqrt(1 + cot_theta**2))
 
 
 def _fit_line(

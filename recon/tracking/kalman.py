@@ -1,13 +1,13 @@
 """Kalman filter and smoother for track fits linearised around a reference helix, in information form.
 
-The state is the deviation of the perigee parameters from the reference. Expressed in perigee parameters the state
-does not change between surfaces, so nothing is propagated: a measurement with row h, residual r and variance V
-adds information, `Lambda += h h^T / V, b += h r / V`; a scatterer that adds `g w` with w of variance q to the
-state removes some, `Lambda -= f v v^T, b -= f v (g b)` with `v = Lambda g` and `f = q / (1 + q g v)`
-(Fruehwirth, NIM A 262 (1987) 444; Maybeck, Stochastic Models 1, sec. 5.7). No prior is needed to begin with, and
-single precision is enough, which it is not for covariances of nearly unconstrained states.
+At every surface the state is the small deviation of a track from its reference helix, in the plane across the track:
+(azimuth, cot theta, rho, offset along the transverse normal, offset along z). Between surfaces the
+information is transported, `Lambda -> F^T Lambda F`; a measurement adds `h h^T / V`; a kink `g w` with w of variance q
+removes information, `Lambda -> Lambda - f v v^T` with `v = Lambda g` and `f = q / (1 + q g v)` (Fruehwirth,
+NIM A 262 (1987) 444; Maybeck, Stochastic Models 1, sec. 5.7). Unlike the covariance form no prior has to be
+cancelled, so single precision is enough.
 
-Arrays are [slot, ..., track]: the track is the last axis.
+Arrays are [slot, ..., track]: the track is the last axis. Slots are surfaces in the order in which the track meets them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Information(NamedTuple):
     Attributes:
         matrix: inverse covariance.
         vector: inverse covariance times state.
-        constant: sum of squares that no state can explain plus the part of `vector`; chi2 once it is solved.
+        constant: sum of squares at state 0; minus the part that the best state explains it is chi2.
     """
 
     matrix: Float[Array, "*k 5 5 t"]
@@ -37,29 +37,48 @@ class Information(NamedTuple):
 
 
 class Measurements(NamedTuple):
-    """Linearised measurements with two coordinates in each slot, ordered along the track.
+    """Linearised measurements with two coordinates in each slot.
 
     Attributes:
-        row: derivatives of the coordinates with respect to the state.
+        row: derivatives of the two coordinates with respect to the offsets along normal and z.
         residual: measured minus reference, mm.
         weight: inverse variance, 1/mm^2; 0 in empty slots.
     """
 
-    row: Float[Array, "k 2 5 t"]
+    row: Float[Array, "k 2 2 t"]
     residual: Float[Array, "k 2 t"]
     weight: Float[Array, "k 2 t"]
 
 
-class Scatterers(NamedTuple):
-    """Independent random kinks, two in each slot, acting on everything beyond the slot.
+class Material(NamedTuple):
+    """What the material in each slot does to a track on its way out.
 
     Attributes:
-        column: change of the state per unit of the kink.
-        variance: of the kinks; 0 where there is no material.
+        azimuth: variance of the random kink in azimuth, rad^2; 0 without material.
+        slope: variance of the random change of cot theta, at constant momentum.
+        bend: mean change of rho by energy loss, 1/mm.
     """
 
-    column: Float[Array, "*k 2 5 t"]
-    variance: Float[Array, "*k 2 t"]
+    azimuth: Float[Array, "*k t"]
+    slope: Float[Array, "*k t"]
+    bend: Float[Array, "*k t"]
+
+
+class Slots(NamedTuple):
+    """Everything the filter needs, in the order of the surfaces.
+
+    Attributes:
+        measurements: at the surfaces.
+        material: at the surfaces.
+        transport: derivatives of the state at a surface by the state at the one before (for the first: at the
+            perigee).
+        inverse: the inverse matrices of `transport`.
+    """
+
+    measurements: Measurements
+    material: Material
+    transport: Float[Array, "k 5 5 t"]
+    inverse: Float[Array, "k 5 5 t"]
 
 
 def weak_information(prior: tuple[float, ...], like: Float[Array, " t"]) -> Information:
@@ -77,7 +96,7 @@ def weak_information(prior: tuple[float, ...], like: Float[Array, " t"]) -> Info
     return Information(matrix, jnp.broadcast_to(zero, (5, *like.shape)), zero)
 
 
-def add_measurements(state: Information, slot: Measurements) -> Information:
+def add_measurement(state: Information, slot: Measurements) -> Information:
     """Add the two coordinates of one slot.
 
     Args:
@@ -88,80 +107,104 @@ def add_measurements(state: Information, slot: Measurements) -> Information:
         State after.
     """
     weighted = slot.weight[:, None] * slot.row
+    matrix = (weighted[:, :, None] * slot.row[:, None]).sum(0)
+    vector = (weighted * slot.residual[:, None]).sum(0)
     return Information(
-        state.matrix + (weighted[:, :, None] * slot.row[:, None, :]).sum(0),
-        state.vector + (weighted * slot.residual[:, None]).sum(0),
+        state.matrix + jnp.pad(matrix, ((3, 0), (3, 0), (0, 0))),
+        state.vector + jnp.pad(vector, ((3, 0), (0, 0))),
         state.constant + (slot.weight * slot.residual**2).sum(0),
     )
 
 
-def add_scatterers(state: Information, slot: Scatterers) -> Information:
-    """Take away what the kinks of one slot make unknown.
+def cross_material(state: Information, slot: Material, outwards: bool) -> Information:
+    """Take away what multiple scattering makes unknown and follow the mean energy loss.
 
     Args:
-        state: before.
-        slot: one slot of `Scatterers` (no leading axis).
+        state: on one side of the material.
+        slot: one slot of `Material` (no leading axis).
+        outwards: direction in which the material is crossed.
 
     Returns:
-        State after.
+        State on the other side.
     """
-    for column, variance in zip(slot.column, slot.variance, strict=True):
-        gradient = (state.matrix * column[None]).sum(1)
-        projection = (state.vector * column).sum(0)
-        factor = variance / (1 + variance * (gradient * column).sum(0))
-        state = Information(
-            state.matrix - (factor * gradient)[:, None] * gradient[None],
-            state.vector - factor * projection * gradient,
-            state.constant - factor * projection**2,
-        )
-    return state
+    state = _forget(_forget(state, 0, slot.azimuth), 1, slot.slope)
+    shift = slot.bend if outwards else -slot.bend
+    pull = shift * state.matrix[2]
+    constant = state.constant + shift * (2 * state.vector[2] + pull[2])
+    return Information(state.matrix, state.vector + pull, constant)
 
 
-def filter_inwards(start: Information, measurements: Measurements, scatterers: Scatterers) -> Information:
+def _forget(state: Information, component: int, variance: Float[Array, " t"]) -> Information:
+    """Add noise to one component of the state."""
+    gradient = state.matrix[component]
+    scale = 1 / (1 + variance * gradient[component])
+    scaled = scale * gradient
+    touched = jnp.arange(5) == component
+    # What is left of the component itself is a small difference in the formula, and a small product here.
+    matrix = jnp.where(
+        (touched[:, None] | touched)[:, :, None],
+        scale * state.matrix,
+        state.matrix - (variance * scaled)[:, None] * gradient[None],
+    )
+    known = state.vector[component]
+    vector = jnp.where(touched[:, None], scale * known, state.vector - variance * known * scaled)
+    return Information(matrix, vector, state.constant - variance * scale * known**2)
+
+
+def transport_information(state: Information, derivative: Float[Array, "5 5 t"]) -> Information:
+    """Express information about one state as information about another.
+
+    Args:
+        state: information about y.
+        derivative: F in `y = F x`.
+
+    Returns:
+        Information about x.
+    """
+    half = (state.matrix[:, :, None] * derivative[None]).sum(1)
+    return Information(
+        (derivative[:, :, None] * half[:, None]).sum(0),
+        (derivative * state.vector[:, None]).sum(0),
+        state.constant,
+    )
+
+
+def filter_inwards(start: Information, slots: Slots) -> tuple[Information, Information]:
     """Run the filter from the outermost slot to the perigee.
 
     Args:
         start: state outside the last slot.
-        measurements: all slots.
-        scatterers: all slots; those of a slot lie at its measurement.
+        slots: all surfaces.
 
     Returns:
-        State at the perigee.
+        State across the track at the perigee, and at every slot what the slots outside of it know.
     """
 
-    def step(state: Information, slot: tuple[Measurements, Scatterers]) -> tuple[Information, None]:
-        return add_measurements(add_scatterers(state, slot[1]), slot[0]), None
+    def step(state: Information, slot: Slots) -> tuple[Information, Information]:
+        # A kink does not move the point it sits at: scattering and measuring in one slot commute.
+        outer = cross_material(state, slot.material, outwards=False)
+        return transport_information(add_measurement(outer, slot.measurements), slot.transport), outer
 
-    final, _ = jax.lax.scan(step, start, (measurements, scatterers), reverse=True)
-    return final
+    return jax.lax.scan(step, start, slots, reverse=True)
 
 
-def smooth(
-    start: Information, measurements: Measurements, scatterers: Scatterers
-) -> tuple[Information, Information]:
-    """Filter from both ends and combine: for every slot the information of all other slots.
+def filter_outwards(start: Information, slots: Slots) -> Information:
+    """Run the filter from the perigee to the outermost slot.
 
     Args:
-        start: state outside the last slot.
-        measurements: all slots.
-        scatterers: all slots; those of a slot lie at its measurement.
+        start: state across the track at the perigee.
+        slots: all surfaces.
 
     Returns:
-        State at the perigee, and the state at every slot without its own measurement.
+        At every slot what the slots inside of it know.
     """
 
-    def inwards(state: Information, slot: tuple[Measurements, Scatterers]) -> tuple[Information, Information]:
-        # A kink does not move the point it sits at: scattering and measuring in one slot commute.
-        outer = add_scatterers(state, slot[1])
-        return add_measurements(outer, slot[0]), outer
+    def step(state: Information, slot: Slots) -> tuple[Information, Information]:
+        inner = transport_information(state, slot.inverse)
+        return cross_material(add_measurement(inner, slot.measurements), slot.material, outwards=True), inner
 
-    def outwards(state: Information, slot: tuple[Measurements, Scatterers]) -> tuple[Information, Information]:
-        return add_scatterers(add_measurements(state, slot[0]), slot[1]), state
-
-    slots = (measurements, scatterers)
-    final, outer = jax.lax.scan(inwards, start, slots, reverse=True)
-    _, inner = jax.lax.scan(outwards, jax.tree.map(jnp.zeros_like, start), slots)
-    return final, jax.tree.map(jnp.add, outer, inner)
+    _, inner = jax.lax.scan(step, start, slots)
+    return inner
 
 
 def cholesky(matrix: Float[Array, "*k 5 5 t"]) -> Float[Array, "*k 5 5 t"]:
@@ -182,7 +225,7 @@ def cholesky(matrix: Float[Array, "*k 5 5 t"]) -> Float[Array, "*k 5 5 t"]:
             for m in range(j):
                 value = value - row[m] * (row[m] if i == j else lower[j][m])
             if i == j:
-                floor = PIVOT_FLOOR * matrix[..., i, i, :]
+                floor = PIVOT_FLOOR * jnp.abs(matrix[..., i, i, :])
                 row.append(jnp.sqrt(jnp.maximum(value, floor)))
             else:
                 row.append(value / lower[j][j])
@@ -211,16 +254,30 @@ def solve_lower(lower: Float[Array, "*k 5 5 t"], right: Float[Array, "*k 5 t"]) 
     return jnp.stack(solution, axis=-2)
 
 
-def solve(
-    information: Information,
-) -> tuple[Float[Array, "5 t"], Float[Array, "5 5 t"], Float[Array, " t"]]:
+class Estimate(NamedTuple):
+    """Solution of a fit.
+
+    Attributes:
+        state: best deviation from the reference.
+        covariance: of the state.
+        chi2: at the best state, not below 0.
+        step_chi2: by how much chi2 fell from the reference to the best state.
+    """
+
+    state: Float[Array, "5 t"]
+    covariance: Float[Array, "5 5 t"]
+    chi2: Float[Array, " t"]
+    step_chi2: Float[Array, " t"]
+
+
+def solve(information: Information) -> Estimate:
     """Turn information into state, covariance and chi2.
 
     Args:
         information: of the complete fit.
 
     Returns:
-        State, its covariance and the chi2 at the minimum (rounded up to 0).
+        The minimum of chi2.
     """
     lower = cholesky(information.matrix)
     identity = jnp.eye(5, dtype=lower.dtype)
@@ -229,30 +286,41 @@ def solve(
     ]
     inverse = jnp.stack(columns, axis=1)
     whitened = solve_lower(lower, information.vector)
-    covariance = (inverse[:, :, None] * inverse[:, None, :]).sum(0)
-    state = (inverse * whitened[:, None]).sum(0)
-    return state, covariance, jnp.maximum(information.constant - (whitened**2).sum(0), 0)
+    step_chi2 = (whitened**2).sum(0)
+    return Estimate(
+        state=(inverse * whitened[:, None]).sum(0),
+        covariance=(inverse[:, :, None] * inverse[:, None, :]).sum(0),
+        chi2=jnp.maximum(information.constant - step_chi2, 0),
+        step_chi2=step_chi2,
+    )
 
 
 def slot_chi2(others: Information, measurements: Measurements) -> Float[Array, "k t"]:
     """Chi2 (two degrees of freedom) of each measurement against the track without it.
 
     Args:
-        others: second result of `smooth`.
+        others: what the slots outside and inside know, added.
         measurements: all slots.
 
     Returns:
         0 in empty slots.
     """
     lower = cholesky(others.matrix)
-    state = solve_lower(lower, others.vector)
-    first, second = (solve_lower(lower, measurements.row[:, i]) for i in range(2))
-    residual = [measurements.residual[:, i] - (row * state).sum(1) for i, row in enumerate((first, second))]
+    whitened = solve_lower(lower, others.vector)
+    # The offsets are the last two components: only the corner of the factor is needed to project onto them.
+    corner, edge, last = lower[:, 3, 3], lower[:, 4, 3], lower[:, 4, 4]
     used = measurements.weight[:, 0] > 0
-    variance = [1 / jnp.where(used, measurements.weight[:, i], 1) for i in range(2)]
-    s11 = variance[0] + (first**2).sum(1)
-    s22 = variance[1] + (second**2).sum(1)
-    s12 = (first * second).sum(1)
-    determinant = jnp.maximum(s11 * s22 - s12**2, 1e-12 * s11 * s22)
-    chi2 = (s22 * residual[0] ** 2 - 2 * s12 * residual[0] * residual[1] + s11 * residual[1] ** 2) / determinant
-    return jnp.where(used, chi2, 0)
+    residual, variance, projections = [], [], []
+    for i in range(2):
+        normal, axial = measurements.row[:, i, 0], measurements.row[:, i, 1]
+        first = normal / corner
+        second = (axial - edge * first) / last
+        projections.append((first, second))
+        residual.append(measurements.residual[:, i] - first * whitened[:, 3] - second * whitened[:, 4])
+        variance.append(1 / jnp.where(used, measurements.weight[:, i], 1) + first**2 + second**2)
+    shared = projections[0][0] * projections[1][0] + projections[0][1] * projections[1][1]
+    product = variance[0] * variance[1]
+    determinant = jnp.maximum(product - shared**2, 1e-6 * product)
+    chi2 = variance[1] * residual[0] ** 2 + variance[0] * residual[1] ** 2
+    chi2 = (chi2 - 2 * shared * residual[0] * residual[1]) / determinant
+    return jnp.where(used, jnp.maximum(chi2, 0), 0)

@@ -55,6 +55,7 @@ __all__ = [
     "merge",
     "perfect",
     "rate_in_bins",
+    "target_particles",
     "trackml_score",
 ]
 
@@ -164,10 +165,16 @@ def evaluate_event(
     fit = _fit(parameters, covariance, len(match.particle))
     extra = float(max(count_interactions(event.particles) - 1, 0) if pileup is None else pileup)
     long = match.n_track >= candidates.min_hits
-    particle_table, targets = _particle_table(event.particles, match, long, selection, extra)
+    particle_table = _particle_table(event.particles, match, long, selection, extra)
     candidate = _is_candidate(match, fit, selection, candidates)
     track_table = _track_table(
-        event.particles, match, fit, candidate=candidate, targets=targets, pileup=extra, field=field
+        event.particles,
+        match,
+        fit,
+        candidate=candidate,
+        targets=target_particles(event.particles, selection),
+        pileup=extra,
+        field=field,
     )
     score = None if weights is None else trackml_score(match, track_hits, event.particles, weights)
     return Evaluation(_count(particle_table, track_table, match, long, score), particle_table, track_table)
@@ -185,34 +192,49 @@ def _pt_eta(momentum: Array) -> tuple[np.ndarray, np.ndarray]:
     return pt, np.arcsinh(pz / np.maximum(pt, 1e-12))
 
 
+def _cuts(particles: Particles, selection: TargetSelection) -> dict[str, np.ndarray]:
+    """Every cut on targets as a flag a particle; "countable" holds what no plot does without."""
+    pt, eta = _pt_eta(particles.momentum)
+    radius = np.hypot(particles.vertex[:, 0], particles.vertex[:, 1])
+    absolute_eta = np.abs(eta)
+    charged = np.asarray(particles.valid & particles.primary & (particles.charge != 0))
+    return {
+        "countable": charged & (hits_per_particle(particles) >= selection.min_hits),
+        "pt": pt > selection.pt_min,
+        "eta": (absolute_eta < selection.eta_max) & (absolute_eta >= selection.eta_min),
+        "radius": np.asarray(radius < selection.radius_max),
+    }
+
+
+def target_particles(particles: Particles, selection: TargetSelection) -> Bool[np.ndarray, " p"]:
+    """True for the particles that a track finder should find.
+
+    Args:
+        particles: of one event.
+        selection: the cuts.
+    """
+    return np.logical_and.reduce(list(_cuts(particles, selection).values()))
+
+
 def _particle_table(
     particles: Particles, match: TrackMatch, long: np.ndarray, selection: TargetSelection, pileup: float
-) -> tuple[ParticleTable, Bool[np.ndarray, " p"]]:
-    """The table, and for every row of `particles` whether it is a target."""
+) -> ParticleTable:
     pt, eta = _pt_eta(particles.momentum)
-    radius = np.hypot(particles.vertex[:, 0], particles.vertex[:, 1]).astype(np.float64)
-    n_hits = hits_per_particle(particles)
-    rows = np.flatnonzero(
-        np.asarray(particles.valid & particles.primary & (particles.charge != 0))
-        & (n_hits >= selection.min_hits)
-    )
-    absolute_eta = np.abs(eta)
-    table = ParticleTable(
+    cuts = _cuts(particles, selection)
+    rows = np.flatnonzero(cuts["countable"])
+    return ParticleTable(
         pt=pt[rows],
         eta=eta[rows],
-        radius=radius[rows],
-        n_hits=n_hits[rows],
+        radius=np.hypot(particles.vertex[rows, 0], particles.vertex[rows, 1]).astype(np.float64),
+        n_hits=hits_per_particle(particles)[rows],
         pileup=np.full(rows.size, pileup),
-        pt_passes=pt[rows] > selection.pt_min,
-        eta_passes=(absolute_eta[rows] < selection.eta_max) & (absolute_eta[rows] >= selection.eta_min),
-        radius_passes=radius[rows] < selection.radius_max,
+        pt_passes=cuts["pt"][rows],
+        eta_passes=cuts["eta"][rows],
+        radius_passes=cuts["radius"][rows],
         found=_rows_of(match, double_majority(match) & long, pt.size)[rows],
         perfect=_rows_of(match, perfect(match) & long, pt.size)[rows],
         lhc=_rows_of(match, lhc(match) & long, pt.size)[rows],
     )
-    targets = np.zeros(pt.size, bool)
-    targets[rows] = table.target
-    return table, targets
 
 
 class _Fit(NamedTuple):

@@ -1,9 +1,9 @@
-"""Where reference helices meet the sensors, how that depends on their parameters, and the material on the way.
+"""Where reference helices meet the sensors, how tracks near them deviate, and the material on the way.
 
-The derivatives are closed forms of the helix, found by turning the transverse frame with the track: a change of the
-perigee moves the point at arc length s by (dn) normal to the track and (dl) along it, and a change of direction at
-that point changes the perigee by the same expressions read backwards. `row @ column = 0` for every kink at its own
-surface, which the tests check. State order: d0, z0, phi, cot theta, kappa.
+The derivatives are closed forms of the helix, found by turning the transverse frame with the track: on the way from one
+point to another a change of the state moves the track by so much along the transverse normal (first row), and the
+part along the track only shifts the point of comparison.
+State order as in `recon.tracking.kalman`: azimuth, cot theta, rho, offset along the normal, offset along z.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from recon.geometry import LIGHT
 from recon.tracking.helix import MIN_CURVATURE, ArcTerms, Helix, arc_at_radius, arc_terms
-from recon.tracking.kalman import Scatterers
+from recon.tracking.kalman import Material
 
 NEWTON_STEPS = 2
 """Steps to a sensor plane; a third, linear one is part of the residual."""
@@ -52,15 +52,15 @@ class Crossings(NamedTuple):
     """Helices at the sensor planes.
 
     Attributes:
-        terms: trigonometry of the arcs from perigee to plane.
+        arc: transverse arc length from the perigee, mm.
         residual: measured minus predicted local position, mm.
-        row: derivatives of the local position with respect to the helix.
+        row: derivatives of the local position with respect to offsets along the transverse normal and z.
         incidence: cosine between track and normal, positive.
     """
 
-    terms: ArcTerms
+    arc: Float[Array, "k t"]
     residual: Float[Array, "k 2 t"]
-    row: Float[Array, "k 2 5 t"]
+    row: Float[Array, "k 2 2 t"]
     incidence: Float[Array, "k t"]
 
 
@@ -118,69 +118,60 @@ def cross_planes(helix: Helix, planes: Planes, arc: Float[Array, "k t"]) -> Cros
         residuals.append(measured - (_dot(axis, *offset) - along * beyond))
         normal = axis[1] * cos_phi - axis[0] * sin_phi
         plane_normal = planes.w[1] * cos_phi - planes.w[0] * sin_phi
-        rows.append(
-            _row(helix, terms, normal - along / speed * plane_normal, axis[2] - along / speed * planes.w[2])
-        )
+        # A displaced track reaches the plane earlier or later, by the second terms.
+        rows.append([normal - along / speed * plane_normal, axis[2] - along / speed * planes.w[2]])
     incidence = jnp.abs(speed) / jnp.sqrt(1 + slope**2)
-    return Crossings(terms, jnp.stack(residuals, axis=1), jnp.stack(rows, axis=1), incidence)
+    row = jnp.stack([jnp.stack(pair, axis=1) for pair in rows], axis=1)
+    return Crossings(arc, jnp.stack(residuals, axis=1), row, incidence)
 
 
-def _row(
-    helix: Helix, terms: ArcTerms, normal: Float[Array, "k t"], axial: Float[Array, "k t"]
-) -> Float[Array, "k 5 t"]:
-    """Derivatives of a coordinate that grows by `normal` per mm off the track and by `axial` per mm of z."""
-    back = axial * helix.cot_theta
-    return jnp.stack(
-        [
-            normal * terms.cos_turn - back * terms.sin_turn,
-            axial,
-            normal * (terms.sine + helix.d0 * terms.sin_turn)
-            - back * (terms.versine - helix.d0 * terms.cos_turn),
-            axial * terms.arc,
-            normal * terms.second - back * terms.third,
-        ],
-        axis=1,
-    )
-
-
-def kink_columns(helix: Helix, terms: ArcTerms) -> Float[Array, "k 3 5 t"]:
-    """Change of the perigee of the outgoing helix by kinks at points of the helix.
+def transport_matrix(helix: Helix, arc: Float[Array, "k t"]) -> Float[Array, "k 5 5 t"]:
+    """Derivatives of the state at the end of an arc by the state at its begin.
 
     Args:
-        helix: one a track.
-        terms: arcs from the perigee to the points.
+        helix: one a track; the reference.
+        arc: transverse arc length, mm; negative backwards, which gives the inverse matrix.
 
     Returns:
-        One column for a kink in azimuth (per rad), in cot theta at constant momentum (per unit) and in curvature
-        (per 1/mm).
+        One matrix an arc.
     """
-    reach = 1 / (1 + helix.kappa * helix.d0)
-    zero, one = jnp.zeros_like(terms.arc), jnp.ones_like(terms.arc)
-    slope = helix.cot_theta
-    azimuth = [
-        -terms.sine,
-        -slope * (terms.versine + helix.d0) * reach,
-        terms.cos_turn * reach,
-        zero,
-        zero,
+    terms, slope = arc_terms(helix.kappa, arc), helix.cot_theta
+    zero, one = jnp.zeros_like(arc), jnp.ones_like(arc)
+    # The transverse curvature depends on rho and, at constant momentum, on the slope.
+    stretch = jnp.sqrt(1 + slope**2)
+    by_slope = helix.rho * slope / stretch
+    curvature = [terms.sine, terms.second, -slope * terms.third]
+    azimuth, normal, axial = ([value * by_slope, value * stretch] for value in curvature)
+    rows = [
+        [terms.cos_turn, *azimuth, -helix.kappa * terms.sin_turn, zero],
+        [zero, one, zero, zero, zero],
+        [zero, zero, one, zero, zero],
+        [terms.sine, *normal, terms.cos_turn, zero],
+        [-slope * terms.versine, arc + axial[0], axial[1], -slope * terms.sin_turn, one],
     ]
-    curvature = [
-        terms.second,
-        slope * (terms.third + terms.arc * helix.d0) * reach,
-        -terms.sine * reach,
-        zero,
-        one,
+    return jnp.stack([jnp.stack(row, axis=1) for row in rows], axis=1)
+
+
+def perigee_matrix(helix: Helix) -> Float[Array, "5 5 t"]:
+    """Derivatives of the state at the perigee by the helix parameters (d0, z0, phi, cot theta, rho).
+
+    The offsets are those of the point of the changed helix opposite to the old perigee, which is not its perigee.
+
+    Args:
+        helix: the reference.
+
+    Returns:
+        One matrix a track.
+    """
+    zero, one = jnp.zeros_like(helix.d0), jnp.ones_like(helix.d0)
+    rows = [
+        [zero, zero, 1 + helix.kappa * helix.d0, zero, zero],
+        [zero, zero, zero, one, zero],
+        [zero, zero, zero, zero, one],
+        [one, zero, zero, zero, zero],
+        [zero, one, helix.cot_theta * helix.d0, zero, zero],
     ]
-    # A tilt at constant momentum changes pT and with it the curvature.
-    coupling = helix.kappa * slope / (1 + slope**2)
-    tilt = [
-        coupling * curvature[0],
-        coupling * curvature[1] - terms.arc,
-        coupling * curvature[2],
-        one,
-        coupling * one,
-    ]
-    return jnp.stack([jnp.stack(column, axis=1) for column in (azimuth, tilt, curvature)], axis=1)
+    return jnp.stack([jnp.stack(row) for row in rows])
 
 
 def momentum(helix: Helix, field: float) -> Float[Array, " t"]:
@@ -193,12 +184,7 @@ def momentum(helix: Helix, field: float) -> Float[Array, " t"]:
     Returns:
         GeV.
     """
-    return (
-        LIGHT
-        * abs(field)
-        * jnp.sqrt(1 + helix.cot_theta**2)
-        / jnp.maximum(jnp.abs(helix.kappa), MIN_CURVATURE)
-    )
+    return LIGHT * abs(field) / jnp.maximum(jnp.abs(helix.rho), MIN_CURVATURE)
 
 
 def scattering_variance(
@@ -221,26 +207,34 @@ def scattering_variance(
     return jnp.where(filled, width**2 * path * inverse_beta_squared, 0)
 
 
-def scatterers(
-    helix: Helix, columns: Float[Array, "k 3 5 t"], variance: Float[Array, "k t"]
-) -> Scatterers:
-    """Combine kinks in azimuth and in cot theta with the variance of the scattering angle.
+def material_effects(
+    helix: Helix, path: Float[Array, "k t"], loss: Float[Array, "k t"], field: float, mass: float
+) -> Material:
+    """Scattering and mean energy loss in thin material.
 
     Args:
-        helix: one a track.
-        columns: result of `kink_columns`.
-        variance: of the projected angle, rad^2.
+        helix: one a track; the reference.
+        path: material along the track, radiation lengths.
+        loss: mean energy loss, GeV.
+        field: along +z, T.
+        mass: GeV.
 
     Returns:
-        Two independent kinks a slot.
+        Kinks in the coordinates of the filter.
     """
+    p = momentum(helix, field)
+    variance = scattering_variance(path, p, mass)
     stretch = 1 + helix.cot_theta**2
-    return Scatterers(columns[:, :2], jnp.stack([variance * stretch, variance * stretch**2], axis=1))
+    return Material(
+        azimuth=variance * stretch,
+        slope=variance * stretch**2,
+        bend=loss * helix.rho * jnp.sqrt(p**2 + mass**2) / p**2,
+    )
 
 
 def cross_cylinders(
     helix: Helix, radius: Float[Array, " c"], thickness: Float[Array, " c"]
-) -> tuple[ArcTerms, Float[Array, "c t"]]:
+) -> tuple[Float[Array, "c t"], Float[Array, "c t"]]:
     """Cross the passive cylinders around the z axis.
 
     Args:
@@ -249,14 +243,14 @@ def cross_cylinders(
         thickness: radiation lengths.
 
     Returns:
-        Arcs from the perigee to the cylinders and the material along the track, 0 for cylinders out of reach.
+        Arc lengths from the perigee to the cylinders, mm, and the material along the track, 0 for cylinders out of reach.
     """
     radius = radius[:, None]
     terms = arc_terms(helix.kappa, arc_at_radius(helix, radius))
     radial = jnp.abs((1 + helix.kappa * helix.d0) * terms.sine) / radius
     inside = (jnp.abs(helix.d0) < radius) & (radial > MIN_INCIDENCE)
     path = thickness[:, None] * jnp.sqrt(1 + helix.cot_theta**2) / jnp.maximum(radial, MIN_INCIDENCE)
-    return terms, jnp.where(inside, path, 0)
+    return terms.arc, jnp.where(inside, path, 0)
 
 
 def share_cylinders(

@@ -174,7 +174,9 @@ class _Segments(NamedTuple):
     triplet_class: np.ndarray
 
 
-def _collect(events: Iterable[Event], detector: Detector, config: WindowConfig, is_pixel: np.ndarray) -> _Segments:
+def _collect(
+    events: Iterable[Event], detector: Detector, config: WindowConfig, is_pixel: np.ndarray
+) -> _Segments:
     parts: list[_Segments] = []
     n_layers = len(is_pixel)
     selection = TargetHits(
@@ -192,12 +194,18 @@ def _collect(events: Iterable[Event], detector: Detector, config: WindowConfig, 
         tangents = np.stack([incidence(detector.rotation[hits.module[end]], direction) for end in ends.T], 1)
         first, second = matching_pairs(outer, inner)
         change = np.stack(
-            [np.abs(getattr(shape, name)[first] - getattr(shape, name)[second]) for name in ("curvature", "theta", "z0")], 1
+            [
+                np.abs(getattr(shape, name)[first] - getattr(shape, name)[second])
+                for name in ("curvature", "theta", "z0")
+            ],
+            1,
         )
         strips = ~is_pixel[hits.layer]
         classes = strips[inner[first]].astype(int) + strips[outer[first]] + strips[outer[second]]
         pair = hits.layer[outer].astype(np.int64) * n_layers + hits.layer[inner]
-        parts.append(_Segments(pair, shape, hits.layer[ends], tangents, hits.features[ends, :2], change, classes))
+        parts.append(
+            _Segments(pair, shape, hits.layer[ends], tangents, hits.features[ends, :2], change, classes)
+        )
     if not parts:
         raise DataError("no events were given to learn the layer-pair windows from")
     columns = list(zip(*parts, strict=True))
@@ -206,7 +214,9 @@ def _collect(events: Iterable[Event], detector: Detector, config: WindowConfig, 
     return _Segments(joined[0], shapes, *joined[1:])
 
 
-def matching_pairs(left: Int[np.ndarray, " n"], right: Int[np.ndarray, " m"]) -> tuple[np.ndarray, np.ndarray]:
+def matching_pairs(
+    left: Int[np.ndarray, " n"], right: Int[np.ndarray, " m"]
+) -> tuple[np.ndarray, np.ndarray]:
     """All (i, j) with `left[i] == right[j]`, by a sorted join."""
     order = np.argsort(right, kind="stable")
     low = np.searchsorted(right[order], left, "left")
@@ -220,7 +230,9 @@ def _upper(values: np.ndarray, quantile: float, margin: float) -> float:
     return float(np.quantile(np.abs(values), quantile) * margin)
 
 
-def _cluster_sizes(segments: _Segments, config: WindowConfig, n_layers: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cluster_sizes(
+    segments: _Segments, config: WindowConfig, n_layers: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Slope and allowed residual of the cluster size, by layer.
 
     A particle that crosses a sensor of thickness t at tangent T covers t T / pitch of a cell on average more than one
@@ -239,11 +251,15 @@ def _cluster_sizes(segments: _Segments, config: WindowConfig, n_layers: int) -> 
             # Steep clusters are cut off at the sensor's edge: the regression takes the bulk only.
             bulk = t <= np.quantile(t, 0.9)
             slope[index, axis] = (t[bulk] * (s[bulk] - 1)).sum() / max((t[bulk] ** 2).sum(), 1e-9)
-            low[index, axis], high[index, axis] = _residual_windows(s, slope[index, axis] * t, config.size_quantile)
+            low[index, axis], high[index, axis] = _residual_windows(
+                s, slope[index, axis] * t, config.size_quantile
+            )
     return slope, low, high
 
 
-def _residual_windows(size: np.ndarray, expected: np.ndarray, quantile: float) -> tuple[list[float], list[float]]:
+def _residual_windows(
+    size: np.ndarray, expected: np.ndarray, quantile: float
+) -> tuple[list[float], list[float]]:
     """Lowest and highest allowed residual in every bin of the expected size; open where a bin is nearly empty."""
     tail = (1.0 - quantile) / 2.0
     edge = np.digitize(expected, SIZE_EDGES)

@@ -7,6 +7,7 @@ renames it when it is complete, so whatever lies under a step's own name is whol
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ from recon.errors import ConfigError, DataError
 from recon.io.atomic import replace_file
 from recon.io.weights import flatten_state, unflatten_state
 from recon.train.state import TrainState
+
+# Orbax logs some forty lines a checkpoint at INFO; warnings still come through.
+logging.getLogger("absl").setLevel(logging.WARNING)
 
 Json = Mapping[str, Any]
 Which = int | Literal["latest", "best"]
@@ -36,7 +40,7 @@ class Checkpoint(NamedTuple):
 
     state: TrainState
     position: dict[str, Any]
-    history: list[dict[str, float]]
+    history: list[dict[str, float | int]]
 
 
 class Checkpointer:
@@ -94,7 +98,7 @@ class Checkpointer:
         value = float(metrics.get(self._best_metric or "", self._worst))
         return self._worst if math.isnan(value) else value
 
-    def _preservation(self, keep: int, best_mode: str) -> checkpoint_managers.PreservationPolicy:
+    def _preservation(self, keep: int, best_mode: str) -> Any:
         latest = checkpoint_managers.LatestN(keep)
         if self._best_metric is None:
             return latest

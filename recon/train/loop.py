@@ -140,7 +140,7 @@ class _Run:
     checkpointer: Checkpointer
     log: RunLog
     bar: ProgressBar
-    history: list[dict[str, float]]
+    history: list[dict[str, float | int]]
     evaluate: Evaluate | None
     callbacks: Sequence[Callback]
     batch_name: Callable[[int], str]

@@ -1,4 +1,4 @@
-"""Random events that are self-consistent: every hit lies on its sensor, every particle and identifier exists."""
+"""Random events that are self-consistent: every hit lies on its sensor, every identifier exists."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from recon.tracking.detector import load_detector
-from recon.types import NOISE, Detector, Event, Hits, HitTruth, Particles
+from recon.types import NOISE, Detector, Event, Hits, HitTruth, Particles, Tracks
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "tracking" / "trackml_event"
 
@@ -18,7 +18,9 @@ def make_event(
     """Hits at random places of random sensors, about one in five of them noise; identifiers far past 2^32."""
     rng = np.random.default_rng(seed)
     module = rng.integers(0, len(detector.layer), n_hits).astype(np.int32)
-    local = (detector.half_size[module, 1:] * rng.uniform(-0.9, 0.9, (n_hits, 2))).astype(np.float32)
+    half_size = detector.half_size[module]
+    half = np.stack([half_size[:, :2].min(axis=1), half_size[:, 2]], axis=1)
+    local = (half * rng.uniform(-0.95, 0.95, (n_hits, 2))).astype(np.float32)
     axes = detector.rotation[module, :2].astype(np.float64)
     position = detector.center[module] + np.einsum("nk,nkx->nx", local, axes)
     features = np.stack([*rng.integers(1, 6, (2, n_hits)), rng.uniform(0.1, 2.0, n_hits)], axis=1)
@@ -68,6 +70,27 @@ def _make_truth(rng: np.random.Generator, position: np.ndarray, owner: np.ndarra
     crossing[noise] = np.nan
     momentum[noise] = np.nan
     return HitTruth(crossing, momentum, order)
+
+
+def make_tracks(event: Event, seed: int = 0, *, capacity: int = 7, padding: int = 5) -> Tracks:
+    """Padded tracks: some rows are invalid, some hits on no track, the last `padding` hits do not exist."""
+    rng = np.random.default_rng(seed)
+    valid = rng.uniform(size=capacity) < 0.7
+    rows = np.append(np.flatnonzero(valid), NOISE)
+    n_hits = len(event.hit_id)
+    hit_track = np.full(n_hits + padding, NOISE, np.int32)
+    hit_track[:n_hits] = rng.choice(rows, n_hits)
+    limits = np.array([5.0, 200.0, np.pi, 1.0, 2.0])
+    parameters = (rng.uniform(-1, 1, (capacity, 5)) * limits + [0, 0, 0, np.pi / 2, 0]).astype(np.float32)
+    root = rng.normal(size=(capacity, 5, 5))
+    return Tracks(
+        hit_track=hit_track,
+        parameters=parameters,
+        covariance=(root @ root.transpose(0, 2, 1)).astype(np.float32),
+        chi2=rng.uniform(0, 30, capacity).astype(np.float32),
+        n_hits=np.bincount(hit_track[hit_track != NOISE], minlength=capacity).astype(np.int32),
+        valid=valid,
+    )
 
 
 def assert_same_event(left: Event, right: Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 from flax import nnx
 
 from recon.train.optim import OptimConfig
-from recon.train.state import StepFn, TrainState, create_state, make_train_step
+from recon.train.state import StepFn, TrainState, create_state, make_train_step, merge_model
 
 
 class Samples(NamedTuple):
@@ -55,27 +56,42 @@ class Problem:
     def state(self, *, hidden: int = 8, seed: int = 1) -> TrainState:
         return create_state(Network(hidden, nnx.Rngs(0)), self.optim, seed=seed)
 
+    @cached_property
     def step_fn(self) -> StepFn:
         return make_train_step(self.loss, self.optim)
 
+    @cached_property
+    def evaluate(self):
+        held_out = self.batch(10_000)
+
+        @jax.jit
+        def score(state):
+            model = merge_model(state, ema=True)
+            model.eval()
+            return jnp.mean((model(held_out.x) - held_out.y) ** 2)
+
+        return lambda state: {"mse": score(state)}
+
     def train(self, n_steps: int) -> TrainState:
-        state, step_fn = self.state(), self.step_fn()
+        state = self.state()
         for step in range(n_steps):
-            state, _ = step_fn(state, self.batch(step))
+            state, _ = self.step_fn(state, self.batch(step))
         return state
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def problem() -> Problem:
+    """Shared, so that its step compiles once for all tests."""
+    return Problem()
+
+
+@pytest.fixture
+def fresh_problem() -> Problem:
+    """For counting traces."""
     return Problem()
 
 
 @pytest.fixture(scope="session")
-def trained() -> TrainState:
+def trained(problem) -> TrainState:
     """A state after some updates; read it, never hand it to a step: its buffers would be consumed."""
-    return Problem().train(4)
-
-
-@pytest.fixture(scope="module")
-def module_problem() -> Problem:
-    return Problem()
+    return problem.train(4)

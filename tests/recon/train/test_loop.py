@@ -3,7 +3,6 @@ from __future__ import annotations
 import threading
 import time
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,34 +11,22 @@ from recon.io.weights import flatten_state
 from recon.train.checkpoint import Checkpointer, read_config
 from recon.train.log import read_metrics
 from recon.train.loop import LoopConfig, fit
-from recon.train.state import merge_model
 
 
 def loop(directory, **options):
     settings = {
         "total_steps": 24,
         "eval_every": 8,
-        "checkpoint_every": 5,
+        "checkpoint_every": 10,
         "log_every": 4,
         "best_metric": "mse",
     }
     return LoopConfig(directory=directory, best_mode="min", **{**settings, **options})
 
 
-def evaluation(problem):
-    held_out = problem.batch(10_000)
-
-    def evaluate(state):
-        model = merge_model(state, ema=True)
-        model.eval()
-        return {"mse": jnp.mean((model(held_out.x) - held_out.y) ** 2)}
-
-    return evaluate
-
-
-def run(problem, config, **options):
-    options = {"evaluate": evaluation(problem), **options}
-    return fit(problem.state(), problem.step_fn(), options.pop("batches", problem.batch), config, **options)
+def run(problem, config, batches=None, **options):
+    settings = {"evaluate": problem.evaluate, "run_config": {"seed": 1}, **options}
+    return fit(problem.state(), problem.step_fn, batches or problem.batch, config, **settings)
 
 
 def files(directory):
@@ -55,12 +42,12 @@ def assert_bitwise(left, right):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, module_problem):
+def uninterrupted(tmp_path_factory, problem):
     directory = tmp_path_factory.mktemp("uninterrupted")
-    return run(module_problem, loop(directory), run_config={"seed": 1}), directory
+    return run(problem, loop(directory)), directory
 
 
-def test_fit_learns_in_one_trace_and_keeps_the_books(uninterrupted, module_problem):
+def test_fit_learns_in_one_trace_and_keeps_the_books(uninterrupted, problem):
     state, directory = uninterrupted
     assert int(state.step) == 24
     metrics, scores = read_metrics(directory / "metrics.csv"), read_metrics(directory / "evaluation.csv")
@@ -70,7 +57,7 @@ def test_fit_learns_in_one_trace_and_keeps_the_books(uninterrupted, module_probl
     assert scores["step"] == [8, 16, 24]
     assert read_config(directory) == {"seed": 1}
     with Checkpointer(directory, best_metric="mse", best_mode="min", read_only=True) as reader:
-        restored = reader.restore(module_problem.state())
+        restored = reader.restore(problem.state())
         assert reader.steps[-3:] == [16, 20, 24]
         assert reader.best_step == scores["step"][int(np.argmin(scores["mse"]))]
     assert_bitwise(restored.state, state)
@@ -80,25 +67,22 @@ def test_fit_learns_in_one_trace_and_keeps_the_books(uninterrupted, module_probl
 
 def test_fit_equals_the_bare_steps(uninterrupted, problem):
     assert_bitwise(uninterrupted[0], problem.train(24))
-    assert problem.traces == 1
 
 
 def test_a_finished_run_stays_finished(uninterrupted, problem):
     state, directory = uninterrupted
     before = files(directory)
-    again = run(problem, loop(directory), run_config={"seed": 1})
-    assert_bitwise(again, state)
-    assert problem.traces == 0
+    assert_bitwise(run(problem, loop(directory)), state)
     assert files(directory) == before
 
 
 def test_a_time_budget_changes_nothing_but_the_number_of_parts(tmp_path, uninterrupted, problem):
     expected, directory = uninterrupted
-    first = run(problem, loop(tmp_path, max_seconds=1e-9), run_config={"seed": 1})
+    first = run(problem, loop(tmp_path, max_seconds=1e-9))
     assert int(first.step) == 1
-    second = run(problem, loop(tmp_path, max_seconds=1e-9), run_config={"seed": 1})
+    second = run(problem, loop(tmp_path, max_seconds=1e-9))
     assert int(second.step) == 2
-    final = run(problem, loop(tmp_path, max_seconds=1e9), run_config={"seed": 1})
+    final = run(problem, loop(tmp_path, max_seconds=1e9))
     assert_bitwise(final, expected)
     assert files(tmp_path) == files(directory)
 
@@ -112,19 +96,19 @@ def test_an_exception_between_checkpoints_costs_only_repeated_steps(tmp_path, un
         return problem.batch(step)
 
     with pytest.raises(OSError, match="disk gone"):
-        run(problem, loop(tmp_path), batches=breaks, run_config={"seed": 1})
+        run(problem, loop(tmp_path), batches=breaks)
     seen = []
 
     def recorded(step):
         seen.append(step)
         return problem.batch(step)
 
-    assert_bitwise(run(problem, loop(tmp_path), batches=recorded, run_config={"seed": 1}), expected)
+    assert_bitwise(run(problem, loop(tmp_path), batches=recorded), expected)
     assert seen == list(range(10, 24))
     assert files(tmp_path) == files(directory)
 
 
-@pytest.mark.parametrize("prefetch", [1, 3, 50])
+@pytest.mark.parametrize("prefetch", [1, 50])
 def test_batches_made_ahead_are_the_same_batches(tmp_path, uninterrupted, problem, prefetch):
     expected, directory = uninterrupted
     threads = set()
@@ -134,7 +118,7 @@ def test_batches_made_ahead_are_the_same_batches(tmp_path, uninterrupted, proble
         time.sleep(0.001 * (step % 3))
         return problem.batch(step)
 
-    state = run(problem, loop(tmp_path, prefetch=prefetch), batches=recorded, run_config={"seed": 1})
+    state = run(problem, loop(tmp_path, prefetch=prefetch), batches=recorded)
     assert_bitwise(state, expected)
     assert files(tmp_path) == files(directory)
     assert threading.get_ident() not in threads
@@ -158,10 +142,15 @@ def test_loss_that_is_not_finite_names_step_and_batch(tmp_path, problem):
         return batch._replace(x=np.full_like(batch.x, np.nan)) if step == 6 else batch
 
     with pytest.raises(ReconError, match=r"loss is nan at step 7, event 106; it must be finite"):
-        run(problem, loop(tmp_path), batches=poisoned, batch_name=lambda step: f"event {100 + step}")
+        run(
+            problem,
+            loop(tmp_path, checkpoint_every=4),
+            batches=poisoned,
+            batch_name=lambda step: f"event {100 + step}",
+        )
     assert np.isnan(read_metrics(tmp_path / "metrics.csv")["loss"][6])
     with Checkpointer(tmp_path, read_only=True) as reader:
-        assert reader.steps == [5]
+        assert reader.steps == [4]
     # With the batch mended the run goes on from there.
     assert int(run(problem, loop(tmp_path)).step) == 24
     assert np.isfinite(read_metrics(tmp_path / "metrics.csv")["loss"]).all()
@@ -174,13 +163,13 @@ def test_callbacks_get_the_newest_metrics(tmp_path, problem):
         calls.append((step, int(state.step), metrics["loss"]))
 
     run(problem, loop(tmp_path, total_steps=10), callbacks=[callback])
-    assert [step for step, _, _ in calls] == [4, 5, 8, 10]
+    assert [step for step, _, _ in calls] == [4, 8, 10]
     losses = read_metrics(tmp_path / "metrics.csv")["loss"]
     assert all(step == state_step and loss == losses[step - 1] for step, state_step, loss in calls)
 
 
 def test_other_settings_are_refused(tmp_path, problem):
-    run(problem, loop(tmp_path, total_steps=2), run_config={"seed": 1})
+    run(problem, loop(tmp_path, total_steps=2))
     with pytest.raises(ConfigError, match="seed: stored 1, given 2"):
         run(problem, loop(tmp_path), run_config={"seed": 2})
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ def test_schedule_hand_case():
     assert rates[4] == pytest.approx(0.1)
     assert rates[9] == pytest.approx(0.1 * (0.2 + 0.8 * 0.5))
     np.testing.assert_allclose(rates[14:], 0.02, rtol=1e-6)
-    assert all(later <= earlier for earlier, later in zip(rates[4:], rates[5:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates[4:]))
 
 
 @pytest.mark.parametrize("warmup_steps", [0, 1])

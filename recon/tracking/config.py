@@ -1,0 +1,78 @@
+"""Settings of the tracking chain, one frozen object that travels with the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from recon.errors import ConfigError
+from recon.tracking.building import BuildingConfig
+from recon.tracking.cleaning import CleaningConfig
+from recon.tracking.fitting import FitConfig
+from recon.tracking.graph import EDGE_FEATURES, NODE_FEATURES
+from recon.tracking.model import NetworkConfig
+from recon.tracking.windows import WindowConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """Everything the chain from hits to fitted tracks can be told.
+
+    Attributes:
+        detector: name of the sensor table (`recon.tracking.detector.detector_names`).
+        windows: how the layer-pair map was learned.
+        network: shape of the edge classifier.
+        building: cuts of the walk through the graph.
+        cleaning: cuts on outliers and on tracks.
+        fit: settings of the Kalman refit.
+    """
+
+    detector: str = "generic"
+    windows: WindowConfig = field(default_factory=WindowConfig)
+    network: NetworkConfig = field(
+        default_factory=lambda: NetworkConfig(
+            node_features=len(NODE_FEATURES), edge_features=len(EDGE_FEATURES)
+        )
+    )
+    building: BuildingConfig = field(default_factory=BuildingConfig)
+    cleaning: CleaningConfig = field(default_factory=CleaningConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+
+    def to_json(self) -> dict[str, Any]:
+        """A tree of plain values, the inverse of `from_json`."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> TrackingConfig:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ConfigError: a setting that does not exist, by name, with those that do.
+        """
+        parts = {
+            "windows": WindowConfig,
+            "network": NetworkConfig,
+            "building": BuildingConfig,
+            "cleaning": CleaningConfig,
+            "fit": FitConfig,
+        }
+        _check_names(tree, cls, "tracking")
+        values: dict[str, Any] = {}
+        for name, value in tree.items():
+            if name in parts:
+                _check_names(value, parts[name], name)
+                values[name] = parts[name](**value)
+            else:
+                values[name] = value
+        return cls(**values)
+
+
+def _check_names(tree: Mapping[str, Any], kind: type, where: str) -> None:
+    allowed = [item.name for item in dataclasses.fields(kind)]
+    unknown = sorted(set(tree) - set(allowed))
+    if unknown:
+        raise ConfigError(
+            f"the {where} configuration has no setting {', '.join(unknown)}; there are {', '.join(allowed)}"
+        )

@@ -1,0 +1,165 @@
+"""The tracking chain: hits to fitted tracks, top to bottom.
+
+    hits -> candidate graph -> edge scores -> track candidates -> Kalman fit, outliers out -> tracks
+
+Each step is a pure function of arrays; `reconstruct` is their composition, one XLA program. `find_tracks` is what users
+call: it checks and pads the event, picks the program for its size, and repeats with larger arrays if something did not fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float32, Int32
+
+from recon.tracking.building import Candidates, attach_overlaps, list_candidates, walk
+from recon.tracking.capacity import (
+    MAX_TRIES,
+    TrackingCapacity,
+    TrackingSizes,
+    capacity_for,
+    check_sizes,
+    grow,
+    overflows,
+)
+from recon.tracking.checks import check_hits, pad_hits
+from recon.tracking.cleaning import accept, remove_outliers
+from recon.tracking.config import TrackingConfig
+from recon.tracking.fitting import FitResult, fit_tracks
+from recon.tracking.graph import HitGraph, build_graph
+from recon.tracking.scoring import score_edges
+from recon.tracking.shipped import DeviceModel, TrackingModel
+from recon.types import NOISE, Event, Hits, Tracks
+
+
+def score(graph: HitGraph, model: DeviceModel, config: TrackingConfig) -> Float32[Array, " e"]:
+    """Probability of every edge to join two hits in a row of one particle."""
+    return score_edges(
+        model.weights, config.network, graph.node_features, graph.edge_features, graph.edges, graph.node_valid
+    )
+
+
+def build(
+    graph: HitGraph,
+    scores: Float32[Array, " e"],
+    hits: Hits,
+    config: TrackingConfig,
+    capacity: TrackingCapacity,
+) -> Candidates:
+    """Track candidates as rows of `hits`."""
+    edges, n_hits = graph.edges, hits.layer.shape[0]
+    n_nodes = graph.node_valid.shape[0]
+    hit = jnp.minimum(graph.hit, n_hits - 1)
+    ends = (scores, edges.senders, edges.receivers, edges.valid)
+    chains = walk(*ends, n_nodes, config.building)
+    head = attach_overlaps(chains, *ends, hits.layer[hit], config.building)
+    # Along a track from the beam line the distance to the origin grows, in the barrel and in the discs alike.
+    distance = jnp.linalg.norm(hits.position[hit], axis=1)
+    found = list_candidates(
+        head, distance, graph.node_valid, config.building, capacity=capacity.tracks, width=capacity.track_hits
+    )
+    return found._replace(nodes=jnp.where(found.nodes >= 0, hit[found.nodes], NOISE))
+
+
+def fit(
+    found: Candidates, hits: Hits, model: DeviceModel, config: TrackingConfig
+) -> tuple[Int32[Array, "t k"], FitResult]:
+    """Fit, remove outliers and fit again: (hits of each track, their fit)."""
+    track_hits = found.nodes
+    for _ in range(config.cleaning.rounds):
+        result = fit_tracks(hits, track_hits, model.surfaces, replace(config.fit, hit_chi2=True))
+        track_hits = remove_outliers(track_hits, result, config.cleaning)
+    return track_hits, fit_tracks(hits, track_hits, model.surfaces, replace(config.fit, hit_chi2=False))
+
+
+def select(track_hits: Int32[Array, "t k"], result: FitResult, n_hits: int, config: TrackingConfig) -> Tracks:
+    """Keep the candidates that look like particles."""
+    length = (track_hits >= 0).sum(1).astype(jnp.int32)
+    valid = accept(length, result, config.cleaning)
+    row = jnp.arange(track_hits.shape[0], dtype=jnp.int32)[:, None]
+    place = jnp.where((track_hits >= 0) & valid[:, None], track_hits, n_hits)
+    hit_track = (
+        jnp.full(n_hits, NOISE, jnp.int32).at[place].set(jnp.broadcast_to(row, place.shape), mode="drop")
+    )
+    return Tracks(
+        hit_track, result.parameters, result.covariance, result.chi2, jnp.where(valid, length, 0), valid
+    )
+
+
+def reconstruct(
+    hits: Hits, model: DeviceModel, config: TrackingConfig, capacity: TrackingCapacity
+) -> tuple[Tracks, TrackingSizes]:
+    """Hits to fitted tracks; pure, to be compiled with static `config` and `capacity`.
+
+    Args:
+        hits: padded hits of one event.
+        model: arrays of the model.
+        config: settings.
+        capacity: lengths of all inner arrays; look at the sizes before the tracks.
+
+    Returns:
+        Padded tracks, and the sizes that were needed: where one exceeds its capacity the tracks are incomplete.
+    """
+    graph = build_graph(hits, model.rotation, model.pairs, capacity.graph)
+    scores = score(graph, model, config)
+    found = build(graph, scores, hits, config, capacity)
+    track_hits, result = fit(found, hits, model, config)
+    tracks = select(track_hits, result, hits.layer.shape[0], config)
+    return tracks, TrackingSizes(*graph.sizes, found.n_needed, found.longest)
+
+
+@partial(jax.jit, static_argnames=("config", "capacity"))
+def _compiled(
+    hits: Hits, model: DeviceModel, config: TrackingConfig, capacity: TrackingCapacity
+) -> tuple[Tracks, TrackingSizes]:
+    return reconstruct(hits, model, config, capacity)
+
+
+def find_tracks(
+    hits: Hits | Event, model: TrackingModel, *, capacity: TrackingCapacity | None = None
+) -> Tracks:
+    """Find and fit the tracks of one event.
+
+    Args:
+        hits: the hits of the event on the host, not padded; or the event.
+        model: from `recon.tracking.load_model`.
+        capacity: lengths of the program's arrays; chosen by the number of hits, and enlarged when needed, if not given.
+
+    Returns:
+        Host arrays, not padded: `hit_track` for every hit, and one row for every track.
+
+    Raises:
+        DataError: a hit is not finite or lies on a layer that the detector does not have; it is named.
+        CapacityError: `capacity` was given and is too small.
+
+    Example:
+        >>> from recon import tracking
+        >>> model = tracking.load_model()
+        >>> tracks = tracking.find_tracks(event, model)  # doctest: +SKIP
+    """
+    if isinstance(hits, Event):
+        hits = hits.hits
+    check_hits(hits, model.detector)
+    padded = pad_hits(hits)
+    length = len(padded.layer)
+    chosen = capacity or model.capacities.get(length) or capacity_for(length)
+    for _ in range(MAX_TRIES):
+        tracks, sizes = jax.device_get(_compiled(padded, model.device, model.config, chosen))
+        if capacity is not None or not overflows(sizes, chosen):
+            break
+        chosen = model.capacities[length] = grow(sizes, chosen)
+    check_sizes(sizes, chosen)
+    return trim(tracks, len(hits.layer))
+
+
+def trim(tracks: Tracks, n_hits: int) -> Tracks:
+    """Drop the padding and number the tracks from 0."""
+    keep = np.flatnonzero(tracks.valid)
+    number = np.full(len(tracks.valid) + 1, NOISE, np.int32)
+    number[keep] = np.arange(len(keep), dtype=np.int32)
+    # NOISE is the last entry of the table.
+    return Tracks(number[tracks.hit_track[:n_hits]], *(np.asarray(column)[keep] for column in tracks[1:]))
