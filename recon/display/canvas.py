@@ -14,6 +14,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, StrMethodFormatter
 
 from recon.errors import ConfigError
 
@@ -73,6 +74,15 @@ def color_of(row: int) -> str:
 def marker_of(row: int) -> str:
     """Marker of the series at a place in the legend."""
     return MARKERS[row % len(MARKERS)]
+
+
+def set_scales(axes: Axes, *, log_x: bool, log_y: bool) -> None:
+    """Make axes logarithmic where wanted, with plain numbers at the ticks."""
+    for wanted, scale, axis in ((log_x, axes.set_xscale, axes.xaxis), (log_y, axes.set_yscale, axes.yaxis)):
+        if wanted:
+            scale("log")
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(1.2, 0.6)))
 
 
 def finish(axes: Axes, *, xlabel: str, ylabel: str, title: str = "", legend: bool = True) -> None:

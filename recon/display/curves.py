@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from recon.display.canvas import color_of, figure, finish, marker_of, spread_rows
+from recon.display.canvas import color_of, figure, finish, marker_of, set_scales, spread_rows
 from recon.errors import ConfigError
 from recon.metrics import Binned
 
@@ -84,10 +84,7 @@ def plot_points(
         raise ConfigError(f"{path.name}: bins on a logarithmic axis must start above 0")
     with figure(path) as grid:
         axes = grid[0]
-        if log_x:
-            axes.set_xscale("log")
-        if log_y:
-            axes.set_yscale("log")
+        set_scales(axes, log_x=log_x, log_y=log_y)
         for row, (name, points) in enumerate(series.items()):
             _draw_points(axes, points, name, row=row, n_series=len(series), log_x=log_x)
         if y_range is not None:
@@ -137,8 +134,7 @@ def plot_lines(
         axes = grid[0]
         for row, (name, (x, y)) in enumerate(series.items()):
             axes.plot(x, y, color=color_of(row), label=name)
-        axes.set_xscale("log" if log_x else "linear")
-        axes.set_yscale("log" if log_y else "linear")
+        set_scales(axes, log_x=log_x, log_y=log_y)
         finish(axes, xlabel=xlabel, ylabel=ylabel, title=title)
 
 
@@ -194,7 +190,7 @@ def plot_stages(
         title: above the axes.
     """
     names = list(dict.fromkeys(stage for times in stages.values() for stage in times))
-    height = 2.2 + 0.7 * len(stages) + 0.32 * len(names)
+    height = 2.0 + 0.7 * len(stages) + 0.1 * len(names)
     with figure(path, size=(9.0, height)) as grid:
         axes = grid[0]
         rows = np.arange(len(stages))
@@ -211,7 +207,7 @@ def plot_stages(
         axes.tick_params(axis="y", which="both", length=0)
         axes.invert_yaxis()
         finish(axes, xlabel=xlabel, ylabel="", title=title, legend=False)
-        axes.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=3)
+        axes.figure.legend(fontsize="x-small", loc="outside lower center", ncols=4)
 
 
 def plot_cost(
@@ -240,8 +236,7 @@ def plot_cost(
             order = np.argsort(hits)
             x, y = np.asarray(hits)[order], np.asarray(seconds)[order]
             axes.plot(x, y, marker_of(row) + "-", color=color_of(row), label=label)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
+        set_scales(axes, log_x=True, log_y=True)
         _linear_guide(axes, series)
         finish(axes, xlabel=xlabel, ylabel=ylabel, title=title)
 
@@ -277,7 +272,7 @@ def plot_working_points(
     """
     with figure(path, size=(9.0, 6.5)) as grid:
         axes = grid[0]
-        axes.set_xscale("log")
+        set_scales(axes, log_x=True, log_y=False)
         for row, (name, points) in enumerate(series.items()):
             ordered = sorted(points, key=lambda point: point.seconds)
             seconds, efficiency = [p.seconds for p in ordered], [p.efficiency for p in ordered]
@@ -292,20 +287,13 @@ def plot_working_points(
                 capsize=3,
             )
             for point in ordered:
-                _annotate(axes, point, color_of(row), above=row % 2 == 0)
-        axes.margins(x=0.16, y=0.16)
+                _annotate(axes, point, color_of(row))
+        axes.margins(x=0.2, y=0.12)
         finish(axes, xlabel=xlabel, ylabel=ylabel, title=title)
 
 
-def _annotate(axes: Axes, point: WorkingPoint, color: str, above: bool) -> None:
+def _annotate(axes: Axes, point: WorkingPoint, color: str) -> None:
     text = point.label if np.isnan(point.fake_rate) else f"{point.label}\nfakes {100 * point.fake_rate:.1f} %"
-    axes.annotate(
-        text,
-        (point.seconds, point.efficiency),
-        xytext=(0, 9 if above else -9),
-        textcoords="offset points",
-        ha="center",
-        va="bottom" if above else "top",
-        fontsize="xx-small",
-        color=color,
-    )
+    # Lines rise to the right, so the place below and to the right of a point is free.
+    offset = {"xytext": (8, -5), "textcoords": "offset points", "ha": "left", "va": "top"}
+    axes.annotate(text, (point.seconds, point.efficiency), fontsize="xx-small", color=color, **offset)

@@ -21,7 +21,8 @@ METADATA = "metadata"
 OWN = "recon"
 """The entry of the metadata that this package writes: schema, its version, units, software."""
 
-# zstd at level 3: on simulated events smaller than lz4 and zlib, and read three times as fast as zlib.
+# zstd at level 3: simulated events are a quarter smaller than with lz4, and as small as with zlib at level 6 in
+# a sixth of the time.
 _COMPRESSION = uproot.ZSTD(3)
 _BIG_FILE_VERSION = 1_000_000  # from here on the ROOT header holds 64-bit addresses
 

@@ -134,9 +134,17 @@ def _add_start(sequence: ActsSequence, lists: list[list[list[int]]]) -> None:
     sequence.add_python(
         "all_lists", lambda number: _proto_tracks(lists[number]), output=("all_proto_tracks", container)
     )
+    sequence.add_python(
+        "hits_on_lists",
+        lambda number, every: examples.MeasurementSubset(every, sorted(set(itertools.chain(*lists[number])))),
+        inputs={"measurements": examples.MeasurementContainer},
+        output=("track_measurements", examples.MeasurementSubset),
+    )
     sequence.add("input")
-    # The strips measure both coordinates, so every measurement is a space point.
-    sequence.add("start", space_point_maker(sequence, volumes), *_circle_parameters(sequence))
+    # The strips measure both coordinates, so every measurement is a space point. ACTS looks up the space point
+    # of each hit by going through all of them, hence only those of the hits on the lists are made.
+    space_points = space_point_maker(sequence, volumes, subset="track_measurements")
+    sequence.add("start", space_points, *_circle_parameters(sequence))
     sequence.add("start", _kalman_fit(sequence, "circle_proto_tracks", "circle_parameters", "first_tracks"))
     at_perigee = acts.TrackSelector.Config(requireReferenceSurface=True)
     sequence.add(

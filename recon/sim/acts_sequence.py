@@ -163,12 +163,14 @@ def measurement_rows(event: Event, detector: Detector) -> Int64[np.ndarray, " m"
     return rows
 
 
-def space_point_maker(sequence: ActsSequence, volumes: Sequence[int]) -> Any:
-    """Algorithm that makes a space point (key `space_points`) of every measurement in the given volumes."""
+def space_point_maker(
+    sequence: ActsSequence, volumes: Sequence[int], subset: str = "measurement_subset"
+) -> Any:
+    """Algorithm that makes a space point (key `space_points`) of every measurement of a subset in the volumes."""
     acts, examples = import_extra("acts"), import_extra("acts.examples")
     return examples.SpacePointMaker(
         level=sequence.silent,
-        inputMeasurements="measurement_subset",
+        inputMeasurements=subset,
         outputSpacePoints="space_points",
         trackingGeometry=shared_geometry().tracking_geometry,
         geometrySelection=[acts.GeometryIdentifier(volume=volume) for volume in volumes],

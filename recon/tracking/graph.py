@@ -280,9 +280,12 @@ def _size_residuals(
     for axis in (0, 1):
         expected = pairs.slope[layer, axis] * jnp.abs(along[axis]) / normal
         size_bin = sum((expected >= edge).astype(jnp.int32) for edge in SIZE_EDGES)
-        residual = features[axis][end] - expected
-        allowed &= residual >= pairs.size_low[layer, axis, size_bin]
-        allowed &= residual <= pairs.size_high[layer, axis, size_bin]
+        seen = features[axis][end]
+        # A size of 0 says that the file has no cluster shapes: no window can then be asked for.
+        residual = jnp.where(seen > 0, seen - expected, 1.0)
+        inside = residual >= pairs.size_low[layer, axis, size_bin]
+        inside &= residual <= pairs.size_high[layer, axis, size_bin]
+        allowed &= inside | (seen <= 0)
         residuals.append(residual)
     return residuals, allowed
 

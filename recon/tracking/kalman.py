@@ -40,12 +40,12 @@ class Measurements(NamedTuple):
     """Linearised measurements with two coordinates in each slot.
 
     Attributes:
-        row: derivatives of the two coordinates with respect to the offsets along normal and z.
+        row: derivatives of the two coordinates with respect to the state.
         residual: measured minus reference, mm.
         weight: inverse variance, 1/mm^2; 0 in empty slots.
     """
 
-    row: Float[Array, "k 2 2 t"]
+    row: Float[Array, "k 2 5 t"]
     residual: Float[Array, "k 2 t"]
     weight: Float[Array, "k 2 t"]
 
@@ -68,15 +68,17 @@ class Slots(NamedTuple):
     """Everything the filter needs, in the order of the surfaces.
 
     Attributes:
-        measurements: at the surfaces.
-        material: at the surfaces.
+        inside: material that a track on its way out meets before the measurement, at the surface.
+        measurements: next to the surfaces.
+        outside: material behind the measurement, at the surface.
         transport: derivatives of the state at a surface by the state at the one before (for the first: at the
             perigee).
         inverse: the inverse matrices of `transport`.
     """
 
+    inside: Material
     measurements: Measurements
-    material: Material
+    outside: Material
     transport: Float[Array, "k 5 5 t"]
     inverse: Float[Array, "k 5 5 t"]
 
@@ -107,11 +109,9 @@ def add_measurement(state: Information, slot: Measurements) -> Information:
         State after.
     """
     weighted = slot.weight[:, None] * slot.row
-    matrix = (weighted[:, :, None] * slot.row[:, None]).sum(0)
-    vector = (weighted * slot.residual[:, None]).sum(0)
     return Information(
-        state.matrix + jnp.pad(matrix, ((3, 0), (3, 0), (0, 0))),
-        state.vector + jnp.pad(vector, ((3, 0), (0, 0))),
+        state.matrix + (weighted[:, :, None] * slot.row[:, None]).sum(0),
+        state.vector + (weighted * slot.residual[:, None]).sum(0),
         state.constant + (slot.weight * slot.residual**2).sum(0),
     )
 
@@ -181,9 +181,9 @@ def filter_inwards(start: Information, slots: Slots) -> tuple[Information, Infor
     """
 
     def step(state: Information, slot: Slots) -> tuple[Information, Information]:
-        # A kink does not move the point it sits at: scattering and measuring in one slot commute.
-        outer = cross_material(state, slot.material, outwards=False)
-        return transport_information(add_measurement(outer, slot.measurements), slot.transport), outer
+        outer = cross_material(state, slot.outside, outwards=False)
+        inner = cross_material(add_measurement(outer, slot.measurements), slot.inside, outwards=False)
+        return transport_information(inner, slot.transport), outer
 
     return jax.lax.scan(step, start, slots, reverse=True)
 
@@ -200,8 +200,8 @@ def filter_outwards(start: Information, slots: Slots) -> Information:
     """
 
     def step(state: Information, slot: Slots) -> tuple[Information, Information]:
-        inner = transport_information(state, slot.inverse)
-        return cross_material(add_measurement(inner, slot.measurements), slot.material, outwards=True), inner
+        inner = cross_material(transport_information(state, slot.inverse), slot.inside, outwards=True)
+        return cross_material(add_measurement(inner, slot.measurements), slot.outside, outwards=True), inner
 
     _, inner = jax.lax.scan(step, start, slots)
     return inner
@@ -307,18 +307,12 @@ def slot_chi2(others: Information, measurements: Measurements) -> Float[Array, "
     """
     lower = cholesky(others.matrix)
     whitened = solve_lower(lower, others.vector)
-    # The offsets are the last two components: only the corner of the factor is needed to project onto them.
-    corner, edge, last = lower[:, 3, 3], lower[:, 4, 3], lower[:, 4, 4]
     used = measurements.weight[:, 0] > 0
-    residual, variance, projections = [], [], []
-    for i in range(2):
-        normal, axial = measurements.row[:, i, 0], measurements.row[:, i, 1]
-        first = normal / corner
-        second = (axial - edge * first) / last
-        projections.append((first, second))
-        residual.append(measurements.residual[:, i] - first * whitened[:, 3] - second * whitened[:, 4])
-        variance.append(1 / jnp.where(used, measurements.weight[:, i], 1) + first**2 + second**2)
-    shared = projections[0][0] * projections[1][0] + projections[0][1] * projections[1][1]
+    projections = [solve_lower(lower, measurements.row[:, i]) for i in range(2)]
+    residual = [measurements.residual[:, i] - (projections[i] * whitened).sum(1) for i in range(2)]
+    own = [1 / jnp.where(used, measurements.weight[:, i], 1) for i in range(2)]
+    variance = [own[i] + (projections[i] ** 2).sum(1) for i in range(2)]
+    shared = (projections[0] * projections[1]).sum(1)
     product = variance[0] * variance[1]
     determinant = jnp.maximum(product - shared**2, 1e-6 * product)
     chi2 = variance[1] * residual[0] ** 2 + variance[0] * residual[1] ** 2

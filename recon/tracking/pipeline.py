@@ -8,8 +8,9 @@ call: it checks and pads the event, picks the program for its size, and repeats 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ from recon.types import NOISE, Event, Hits, Tracks
 def score(graph: HitGraph, model: DeviceModel, config: TrackingConfig) -> Float32[Array, " e"]:
     """Probability of every edge to join two hits in a row of one particle."""
     return score_edges(
-        model.weights, config.network, graph.node_features, graph.edge_features, graph.edges, graph.node_valid
+        model.network, config.network, graph.node_features, graph.edge_features, graph.edges, graph.node_valid
     )
 
 
@@ -112,15 +113,45 @@ def reconstruct(
     return tracks, TrackingSizes(*graph.sizes, found.n_needed, found.longest)
 
 
-@partial(jax.jit, static_argnames=("config", "capacity"))
-def _compiled(
-    hits: Hits, model: DeviceModel, config: TrackingConfig, capacity: TrackingCapacity
+# The steps as programs of their own: they compile faster than the whole, and each can be timed.
+_graph = jax.jit(build_graph, static_argnames="capacity")
+_score = jax.jit(score, static_argnames="config")
+_build = jax.jit(build, static_argnames=("config", "capacity"))
+_fit = jax.jit(fit, static_argnames="config")
+_select = jax.jit(select, static_argnames=("n_hits", "config"))
+
+STEPS = (_graph, _score, _build, _fit, _select)
+
+Clock = Callable[[str, Any], None]
+"""Called with the name of a step and its result, when the step has been started."""
+
+
+def run_steps(
+    hits: Hits,
+    model: DeviceModel,
+    config: TrackingConfig,
+    capacity: TrackingCapacity,
+    clock: Clock = lambda *_: None,
 ) -> tuple[Tracks, TrackingSizes]:
-    return reconstruct(hits, model, config, capacity)
+    """`reconstruct`, one compiled program a step; `clock` sees each go by."""
+    graph = _graph(hits, model.rotation, model.pairs, capacity=capacity.graph)
+    clock("graph", graph)
+    scores = _score(graph, model, config=config)
+    clock("network", scores)
+    found = _build(graph, scores, hits, config=config, capacity=capacity)
+    clock("building", found)
+    track_hits, result = _fit(found, hits, model, config=config)
+    tracks = _select(track_hits, result, n_hits=len(hits.layer), config=config)
+    clock("fit", tracks)
+    return tracks, TrackingSizes(*graph.sizes, found.n_needed, found.longest)
 
 
 def find_tracks(
-    hits: Hits | Event, model: TrackingModel, *, capacity: TrackingCapacity | None = None
+    hits: Hits | Event,
+    model: TrackingModel,
+    *,
+    capacity: TrackingCapacity | None = None,
+    clock: Clock = lambda *_: None,
 ) -> Tracks:
     """Find and fit the tracks of one event.
 
@@ -128,6 +159,7 @@ def find_tracks(
         hits: the hits of the event on the host, not padded; or the event.
         model: from `recon.tracking.load_model`.
         capacity: lengths of the program's arrays; chosen by the number of hits, and enlarged when needed, if not given.
+        clock: sees every step go by, once or more often if something did not fit.
 
     Returns:
         Host arrays, not padded: `hit_track` for every hit, and one row for every track.
@@ -148,7 +180,7 @@ def find_tracks(
     length = len(padded.layer)
     chosen = capacity or model.capacities.get(length) or capacity_for(length)
     for _ in range(MAX_TRIES):
-        tracks, sizes = jax.device_get(_compiled(padded, model.device, model.config, chosen))
+        tracks, sizes = jax.device_get(run_steps(padded, model.device, model.config, chosen, clock))
         if capacity is not None or not overflows(sizes, chosen):
             break
         chosen = model.capacities[length] = grow(sizes, chosen)

@@ -12,7 +12,7 @@ JSON layout (schema `recon.tracking.report/1`; what was not measured is null, ne
     "rates": {"efficiency": {passed, total, value, low, high}, "perfect_efficiency", "lhc_efficiency",
               "lhc_purity", "fake_rate", "impure_rate", "duplicate_rate"},      # Clopper-Pearson, one sigma
     "trackml_score": number,
-    "parameters": {"d0": {"unit", "residual": {n, mean, median, width, width_error, core}, "pull": {...}}, ...},
+    "parameters": {"d0": {"unit", "residual": {n, mean, median, width, width_error, core}, "pull"}, ...},
     "cpu_seconds": {stage: seconds per event}, "cpu_seconds_total": number,
     "curves": {"efficiency_vs_pt": {"edges": [...], "passed": [...], "total": [...], "outside"}, ...}}]}
 ```
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from recon.errors import ConfigError
@@ -53,12 +54,14 @@ RATES = {
 """Properties of `EventCounts` in the order of the report, and what they are called there."""
 
 _DEFINITIONS = """\
-Efficiency: targets that were found / targets. Double majority: more than half of the track's hits are the particle's
-and more than half of the particle's hits are on the track. Perfect: all of its hits and no other. LHC: at least 75 %
-of the track's hits are the particle's; its purity is the fraction of candidates for which that holds.
-Fake rate: candidates without a double-majority match to any particle / candidates. Impure: candidates with at most
-half of their hits from any one particle / candidates. Duplicates: candidates with a double-majority match to a
-particle that a better candidate has too / candidates. Errors are Clopper-Pearson intervals of 68.3 %.
+Efficiency: targets that were found / targets. Double majority: more than half of the track's hits are the
+particle's and more than half of the particle's hits are on the track. Perfect: all of its hits and no other. LHC:
+at least 75 % of the track's hits are the particle's; its purity is the fraction of candidates for which that holds.
+Fake rate: candidates without a double-majority match to any particle / candidates. Impure: candidates with at
+most half of their hits from any one particle / candidates. Duplicates: candidates with a double-majority match to
+a particle that a better candidate has too / candidates. Errors are Clopper-Pearson intervals of 68.3 %.
+Resolutions and pull widths: half the interval from the 15.87 % to the 84.13 % quantile, for tracks with a
+double-majority match to a target.
 """
 
 
@@ -117,8 +120,9 @@ def write_report(
     directory.mkdir(parents=True, exist_ok=True)
     selection = TargetSelection() if selection is None else selection
     candidates = CandidateSelection() if candidates is None else candidates
+    evaluations = {result.name: result.evaluation for result in results}
     plots = write_plots(
-        directory, {r.name: r.evaluation for r in results}, {r.name: r.cpu_seconds for r in results}, title
+        directory, evaluations, {result.name: result.cpu_seconds for result in results}, title
     )
     content = to_json(results, title=title, selection=selection, candidates=candidates)
     json_file, markdown_file = directory / "report.json", directory / "report.md"
@@ -180,12 +184,13 @@ def summary_table(results: Sequence[FinderResult], title: str = "Track finding")
         ConfigError: no results, or two of one name.
     """
     _check(results)
-    table = Table(title=title)
+    table = Table(title=escape(title))
     table.add_column("")
     for result in results:
-        table.add_column(result.name, justify="right")
+        table.add_column(escape(result.name), justify="right")
     for label, texts in summary_rows(results):
-        table.add_row(label, *texts)
+        # Without escape the console would take a unit in brackets for a style.
+        table.add_row(escape(label), *map(escape, texts))
     return table
 
 

@@ -127,7 +127,7 @@ def write_plots(
         if points:
             files[name] = directory / f"{name}.png"
             plot = PLOTS[name]
-            y_range = _efficiency_range(points) if not plot.rate else None
+            y_range = _rate_range(points) if plot.rate else _efficiency_range(points)
             plot_points(
                 files[name],
                 points,
@@ -150,6 +150,12 @@ def _efficiency_range(points: Mapping[str, Points]) -> tuple[float, float]:
     well = [p.y[(p.high - p.low) < 0.1] for p in points.values()]
     lowest = min((float(y.min()) for y in well if y.size), default=0.0)
     return max(0.0, lowest - 0.25 * (1 - lowest) - 0.05), 1.0 + 0.12 * (1.05 - lowest)
+
+
+def _rate_range(points: Mapping[str, Points]) -> tuple[float, float]:
+    """From zero to above the highest point that is well measured, with room for the legend."""
+    well = [p.high[(p.high - p.low) < 0.1] for p in points.values()]
+    return 0.0, max(0.01, 1.3 * max((float(y.max()) for y in well if y.size), default=0.77))
 
 
 def _write_resolutions(directory: Path, evaluations: Mapping[str, Evaluation], title: str) -> dict[str, Path]:

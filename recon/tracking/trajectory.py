@@ -34,7 +34,9 @@ class Planes(NamedTuple):
         center: mm.
         local: measured position along u and v, mm.
         weight: inverse variances of `local`, 1/mm^2; 0 where masked.
-        thickness: radiation lengths at normal incidence; 0 where masked.
+        thickness: of the sensors with their supports, radiation lengths at normal incidence; 0 where masked.
+        support: position of the support along the normal, mm from the sensor.
+        layer: index of the layer; -1 where masked.
         mask: true for slots with a measurement.
     """
 
@@ -45,6 +47,8 @@ class Planes(NamedTuple):
     local: Float[Array, "2 k t"]
     weight: Float[Array, "2 k t"]
     thickness: Float[Array, "k t"]
+    support: Float[Array, "k t"]
+    layer: Float[Array, "k t"]
     mask: Bool[Array, "k t"]
 
 
@@ -55,13 +59,13 @@ class Crossings(NamedTuple):
         arc: transverse arc length from the perigee, mm.
         residual: measured minus predicted local position, mm.
         row: derivatives of the local position with respect to offsets along the transverse normal and z.
-        incidence: cosine between track and normal, positive.
+        speed: distance along the sensor normal per mm of arc.
     """
 
     arc: Float[Array, "k t"]
     residual: Float[Array, "k 2 t"]
     row: Float[Array, "k 2 2 t"]
-    incidence: Float[Array, "k t"]
+    speed: Float[Array, "k t"]
 
 
 def _dot(
@@ -99,7 +103,7 @@ def cross_planes(helix: Helix, planes: Planes, arc: Float[Array, "k t"]) -> Cros
         arc: first guess of the transverse arc lengths, mm.
 
     Returns:
-        Residuals, derivatives and incidence; finite but meaningless in masked slots.
+        Residuals, derivatives and speeds; finite but meaningless in masked slots.
     """
     slope = helix.cot_theta
     least = MIN_INCIDENCE * jnp.sqrt(1 + slope**2)
@@ -120,9 +124,8 @@ def cross_planes(helix: Helix, planes: Planes, arc: Float[Array, "k t"]) -> Cros
         plane_normal = planes.w[1] * cos_phi - planes.w[0] * sin_phi
         # A displaced track reaches the plane earlier or later, by the second terms.
         rows.append([normal - along / speed * plane_normal, axis[2] - along / speed * planes.w[2]])
-    incidence = jnp.abs(speed) / jnp.sqrt(1 + slope**2)
     row = jnp.stack([jnp.stack(pair, axis=1) for pair in rows], axis=1)
-    return Crossings(arc, jnp.stack(residuals, axis=1), row, incidence)
+    return Crossings(arc, jnp.stack(residuals, axis=1), row, speed)
 
 
 def transport_matrix(helix: Helix, arc: Float[Array, "k t"]) -> Float[Array, "k 5 5 t"]:
@@ -208,28 +211,48 @@ def scattering_variance(
 
 
 def material_effects(
-    helix: Helix, path: Float[Array, "k t"], loss: Float[Array, "k t"], field: float, mass: float
+    helix: Helix, variance: Float[Array, "k t"], loss: Float[Array, "k t"], field: float, mass: float
 ) -> Material:
-    """Scattering and mean energy loss in thin material.
+    """Scattering and mean energy loss in the coordinates of the filter.
 
     Args:
         helix: one a track; the reference.
-        path: material along the track, radiation lengths.
+        variance: of the projected scattering angle, rad^2.
         loss: mean energy loss, GeV.
         field: along +z, T.
         mass: GeV.
 
     Returns:
-        Kinks in the coordinates of the filter.
+        Kinks.
     """
     p = momentum(helix, field)
-    variance = scattering_variance(path, p, mass)
     stretch = 1 + helix.cot_theta**2
     return Material(
         azimuth=variance * stretch,
         slope=variance * stretch**2,
         bend=loss * helix.rho * jnp.sqrt(p**2 + mass**2) / p**2,
     )
+
+
+def support_shift(planes: Planes, crossings: Crossings) -> tuple[Float[Array, "k t"], Bool[Array, "k t"]]:
+    """Arc from each sensor to the support of its layer, which overlapping sensors have in common.
+
+    Args:
+        planes: the sensors.
+        crossings: of the tracks with them.
+
+    Returns:
+        Arc length, mm, negative towards the beam line, and which slot of each layer carries the support: the
+        last one before the support or the first one behind it.
+    """
+    shift = planes.support / crossings.speed
+    support = crossings.arc + shift
+    beyond = jnp.full_like(planes.layer[:1], -2)
+    same_as_next = planes.layer == jnp.concatenate([planes.layer[1:], beyond])
+    same_as_previous = planes.layer == jnp.concatenate([beyond, planes.layer[:-1]])
+    next_arc = jnp.concatenate([crossings.arc[1:], beyond])
+    carries = (~same_as_next | (support < next_arc)) & (~same_as_previous | (shift >= 0))
+    return shift, carries & planes.mask
 
 
 def cross_cylinders(
@@ -254,33 +277,27 @@ def cross_cylinders(
 
 
 def share_cylinders(
-    arc: Float[Array, "k t"],
-    mask: Bool[Array, "k t"],
-    cylinder_arc: Float[Array, "c t"],
-    path: Float[Array, "c t"],
-) -> Float[Array, "k t"]:
-    """Move the material of cylinders between two measurements onto these.
+    arc: Float[Array, "k t"], mask: Bool[Array, "k t"], cylinder_arc: Float[Array, "c t"]
+) -> tuple[Float[Array, "c k t"], Float[Array, "c k t"]]:
+    """Move the material of cylinders between two surfaces onto these.
 
-    The shares keep the total scattering angle and the displacement at the outer measurement. Cylinders inside
-    the first measurement are left out.
+    The shares keep the total scattering angle and the displacement at the outer surface. Cylinders inside the
+    first surface are left out.
 
     Args:
-        arc: of the measurements, mm.
-        mask: true for slots with a measurement.
+        arc: of the surfaces, mm.
+        mask: true for slots in use.
         cylinder_arc: of the cylinders, mm.
-        path: material in the cylinders along the track, radiation lengths.
 
     Returns:
-        Material to add to each slot, radiation lengths.
+        The part of each cylinder to put behind each surface, and the part to put in front of it.
     """
     far = 1e6
     start = jnp.where(mask, arc, far)
     end = jnp.concatenate([start[1:], jnp.full_like(start[:1], far)])
-    extra = jnp.zeros_like(arc)
-    for cylinder in range(path.shape[0]):
-        between = mask & (start < cylinder_arc[cylinder]) & (cylinder_arc[cylinder] <= end)
-        lever = (end - cylinder_arc[cylinder]) / jnp.maximum(end - start, 1e-3)
-        inner = jnp.where(between, path[cylinder] * lever**2, 0)
-        outer = jnp.where(between, path[cylinder], 0) - inner
-        extra = extra + inner + jnp.concatenate([jnp.zeros_like(outer[:1]), outer[:-1]])
-    return jnp.where(mask, extra, 0)
+    position = cylinder_arc[:, None]
+    between = mask & (start < position) & (position <= end)
+    lever = (end - position) / jnp.maximum(end - start, 1e-3)
+    behind = jnp.where(between, lever**2, 0)
+    front = jnp.where(between, 1 - lever**2, 0)
+    return behind, jnp.concatenate([jnp.zeros_like(front[:, :1]), front[:, :-1]], axis=1)

@@ -119,16 +119,15 @@ def test_half_written_checkpoint_is_no_checkpoint(tmp_path, trained):
     assert not half.exists()
 
 
-@pytest.mark.parametrize("damage", ["arrays", "record"])
+@pytest.mark.parametrize("damage", ["state/_METADATA", "record/metadata", "state"])
 def test_damaged_checkpoint_is_named(tmp_path, trained, damage):
     with Checkpointer(tmp_path) as checkpointer:
         checkpointer.save(trained)
-    folder = tmp_path / "checkpoints" / "4"
-    if damage == "arrays":
-        for path in folder.glob("state/**/d/*"):
-            path.write_bytes(path.read_bytes()[:-20])
+    path = tmp_path / "checkpoints" / "4" / damage
+    if path.is_dir():
+        shutil.rmtree(path)
     else:
-        (folder / "record" / "metadata").write_text("{")
+        path.write_bytes(path.read_bytes()[:-20])
     with (
         Checkpointer(tmp_path) as checkpointer,
         pytest.raises(DataError, match=r"checkpoints/4 cannot be read"),

@@ -1,0 +1,83 @@
+"""The command line: `recon VERB TASK`, a thin layer over one function a command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import tyro
+from rich.console import Console
+
+from recon import __version__
+from recon.errors import ReconError
+
+COMMANDS = {
+    ("simulate", "tracking"): (
+        "recon.tracking.commands.simulate:simulate",
+        "make collisions and the hits they leave",
+    ),
+    ("train", "tracking"): ("recon.tracking.commands.train:train", "train a track finder"),
+    ("evaluate", "tracking"): (
+        "recon.tracking.commands.evaluate:evaluate",
+        "compare found tracks with the truth and with ACTS",
+    ),
+    ("reconstruct", "tracking"): (
+        "recon.tracking.commands.reconstruct:reconstruct",
+        "find the tracks in a file of hits",
+    ),
+    ("display", "tracking"): (
+        "recon.tracking.commands.display:display",
+        "draw an event as PNG and as a page in 3D",
+    ),
+    ("bench", "tracking"): (
+        "recon.tracking.commands.bench:bench",
+        "cost against hits, efficiency against CPU time",
+    ),
+}
+"""Where each command lives; nothing is imported before it is called."""
+
+USER_ERROR = 2
+
+
+def _usage() -> str:
+    lines = [f"recon {__version__}: recon VERB TASK [options], recon VERB TASK --help for the options", ""]
+    lines += [f"  recon {verb} {task:<10} {text}" for (verb, task), (_, text) in COMMANDS.items()]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0, or 2 after an error of the user's, which is printed without a traceback.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["--version"]:
+        print(__version__)
+        return 0
+    if len(words) < 2 or words[0].startswith("-"):
+        print(_usage())
+        return 0 if words[:1] in ([], ["-h"], ["--help"]) else USER_ERROR
+    verb, task = words[:2]
+    errors = Console(stderr=True)
+    if (verb, task) not in COMMANDS:
+        errors.print(f"there is no command {verb} {task}", style="bold red", markup=False, highlight=False)
+        print(_usage())
+        return USER_ERROR
+    module, name = COMMANDS[verb, task][0].split(":")
+    try:
+        tyro.cli(getattr(import_module(module), name), prog=f"recon {verb} {task}", args=words[2:])
+    except ReconError as error:
+        errors.print(f"error: {error}", style="bold red", markup=False, highlight=False)
+        return USER_ERROR
+    except FileNotFoundError as error:
+        errors.print(
+            f"error: no such file: {error.filename}", style="bold red", markup=False, highlight=False
+        )
+        return USER_ERROR
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

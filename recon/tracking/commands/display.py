@@ -1,0 +1,53 @@
+"""`recon display tracking`."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from recon.display.event import write_event_png
+from recon.display.event_html import write_event_html
+from recon.errors import DataError
+from recon.tracking.commands.options import ModelName, console, read
+from recon.tracking.matching import from_tracks
+from recon.tracking.pipeline import find_tracks
+from recon.tracking.scene import track_scene
+from recon.tracking.shipped import DEFAULT, TrackingModel, load_model
+from recon.types import Event
+
+
+def display(
+    file: Positional[Path],
+    *,
+    output: Annotated[Path, arg(aliases=["-o"])] = Path("out/display"),
+    entry: int = 0,
+    model: ModelName = DEFAULT,
+) -> None:
+    """Find the tracks of one event and draw it as PNG and as a page to turn in 3D.
+
+    Args:
+        file: ROOT file of hits, or the hits file of a TrackML event.
+        output: path of the pictures without their endings.
+        entry: place of the event in the file, from 0.
+        model: a shipped model or the directory of your own.
+    """
+    events = list(islice(read(file), entry, entry + 1))
+    if not events:
+        raise DataError(f"{file} has no entry {entry}")
+    for path in draw(events[0], load_model(model), output):
+        console.print(f"wrote {path}")
+
+
+def draw(event: Event, model: TrackingModel, output: Path) -> tuple[Path, Path]:
+    """Draw an event with the tracks that a model finds; returns the two files."""
+    tracks = find_tracks(event, model)
+    scene = track_scene(
+        event, from_tracks(tracks), tracks.parameters, chi2=tracks.chi2, detector=model.detector
+    )
+    png, html = (output.with_name(output.name + ending) for ending in (".png", ".html"))
+    write_event_png(png, scene)
+    write_event_html(html, scene)
+    return png, html

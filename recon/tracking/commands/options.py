@@ -1,0 +1,68 @@
+"""What the commands of the tracking task share: options, progress bars, input files."""
+
+from __future__ import annotations
+
+import json as json_format
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tyro.conf import arg
+
+from recon.types import Event
+
+Output = Annotated[Path, arg(aliases=["-o"])]
+Json = Annotated[Path | None, arg(help="write the result here as JSON")]
+ModelName = Annotated[str, arg(help="a shipped model or the directory of your own")]
+Report = Callable[[str, int, int], None]
+console = Console(highlight=False)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Report]:
+    """A progress bar for every stage of a command; yields a function of (stage, done, total)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=not console.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+def write_json(path: Path | None, tree: Any) -> None:
+    """Write a result where `--json` asks for it."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json_format.dumps(tree, indent=2, sort_keys=True, default=str) + "\n")
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a path names CSV files, compressed or not."""
+    return ".csv" in path.suffixes
+
+
+def count(path: Path) -> int:
+    """Number of events in a ROOT file, or 1 for a TrackML hits file."""
+    from recon.io.root import count_events
+
+    return 1 if is_csv(path) else count_events(path)
+
+
+def read(path: Path, *, limit: int | None = None) -> Iterator[Event]:
+    """Events of a ROOT file, or the one of a TrackML hits file."""
+    if is_csv(path):
+        from recon.io.trackml import read_event
+        from recon.tracking.detector import load_detector
+
+        yield read_event(path, load_detector())
+        return
+    from recon.io.root import read_events
+
+    yield from read_events(path, entry_stop=limit)

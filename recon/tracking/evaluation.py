@@ -1,0 +1,142 @@
+"""Track finders side by side on the same events: the graph network, and the chain of ACTS where it is installed.
+
+events -> each finder's tracks and CPU time -> metrics against the truth -> one report
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from recon.errors import ConfigError
+from recon.io.trackml_weights import trackml_weights
+from recon.tracking.counts import Evaluation
+from recon.tracking.detector import load_detector
+from recon.tracking.matching import TrackHits, from_tracks
+from recon.tracking.metrics import TargetSelection, evaluate_event, merge
+from recon.tracking.pipeline import STEPS, find_tracks
+from recon.tracking.report import FinderResult
+from recon.tracking.shipped import TrackingModel
+from recon.types import Event, Tracks
+
+Progress = Callable[[str, int, int], None]
+"""Called with (finder, events done, events in all)."""
+
+NETWORK = "graph network"
+
+
+class StepClock:
+    """CPU seconds of the steps of `find_tracks`; waits for each step, so that its time is its own.
+
+    Attributes:
+        seconds: by step, of the last event.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = 0.0
+
+    def start(self) -> None:
+        """Begin an event."""
+        self.seconds = {}
+        self._last = time.process_time()
+
+    def __call__(self, step: str, result: Any) -> None:
+        """Book the time since the last step."""
+        jax.block_until_ready(result)
+        now = time.process_time()
+        self.seconds[step] = self.seconds.get(step, 0.0) + now - self._last
+        self._last = now
+
+
+def timed_tracks(event: Event, model: TrackingModel) -> tuple[Tracks, dict[str, float]]:
+    """Tracks of an event and the CPU seconds of every step, compilation left out.
+
+    The event is run twice where its size is new: a program is compiled at its first use.
+    """
+    programs = _n_programs()
+    tracks, seconds = _run_timed(event, model)
+    if _n_programs() != programs:
+        tracks, seconds = _run_timed(event, model)
+    return tracks, seconds
+
+
+def _n_programs() -> int:
+    return sum(step._cache_size() for step in STEPS)
+
+
+def _run_timed(event: Event, model: TrackingModel) -> tuple[Tracks, dict[str, float]]:
+    clock = StepClock()
+    clock.start()
+    tracks = find_tracks(event, model, clock=clock)
+    clock("output", tracks)
+    return tracks, clock.seconds
+
+
+def evaluate_network(
+    events: Sequence[Event], model: TrackingModel, selection: TargetSelection, progress: Progress
+) -> FinderResult:
+    """The graph network's tracks against the truth."""
+    evaluations, seconds = [], []
+    for index, event in enumerate(events):
+        tracks, cpu = timed_tracks(event, model)
+        hits = from_tracks(tracks)
+        evaluations.append(_against_truth(event, hits, tracks.parameters, tracks.covariance, selection))
+        seconds.append(cpu)
+        progress(NETWORK, index + 1, len(events))
+    return FinderResult(name=NETWORK, evaluation=merge(evaluations), cpu_seconds=_mean(seconds))
+
+
+def evaluate_acts(
+    events: Sequence[Event], working_point: str, selection: TargetSelection, progress: Progress
+) -> FinderResult:
+    """The tracks of ACTS's seeding and combinatorial Kalman filter against the truth.
+
+    Args:
+        events: of the generic detector.
+        working_point: name in `recon.sim.acts_tracks.WORKING_POINTS`.
+        selection: particles to find.
+        progress: told of every event.
+
+    Raises:
+        ConfigError: unknown working point, or the `sim` extra is missing.
+    """
+    from recon.sim.acts_output import CONVERSION_STAGES  # noqa: PLC0415  ACTS is optional
+    from recon.sim.acts_tracks import WORKING_POINTS, find_tracks_ckf  # noqa: PLC0415
+
+    if working_point not in WORKING_POINTS:
+        raise ConfigError(
+            f"ACTS has no working point {working_point!r}; there are {', '.join(WORKING_POINTS)}"
+        )
+    name = f"ACTS CKF {working_point}"
+    progress(name, 0, len(events))
+    found = find_tracks_ckf(events, WORKING_POINTS[working_point], load_detector())
+    evaluations, seconds = [], []
+    for index, (event, tracks) in enumerate(zip(events, found, strict=True)):
+        hits = TrackHits(tracks.offsets, tracks.hits)
+        evaluations.append(_against_truth(event, hits, tracks.parameters, tracks.covariance, selection))
+        # Copying measurements into ACTS and tracks out of it is not ACTS's own time.
+        seconds.append({stage: cpu for stage, cpu in tracks.cpu.items() if stage not in CONVERSION_STAGES})
+        progress(name, index + 1, len(events))
+    return FinderResult(name=name, evaluation=merge(evaluations), cpu_seconds=_mean(seconds))
+
+
+def _against_truth(
+    event: Event, hits: TrackHits, parameters: np.ndarray, covariance: np.ndarray, selection: TargetSelection
+) -> Evaluation:
+    return evaluate_event(
+        event, hits, parameters, selection, covariance=covariance, weights=trackml_weights(event)
+    )
+
+
+def _mean(seconds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = defaultdict(float)
+    for event in seconds:
+        for stage, cpu in event.items():
+            total[stage] += cpu / len(seconds)
+    return dict(total)
