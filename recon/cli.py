@@ -13,6 +13,10 @@ from recon import __version__
 from recon.errors import ReconError
 
 COMMANDS = {
+    ("demo", "tracking"): (
+        "recon.tracking.commands.demo:demo",
+        "collisions to tracks beside ACTS, with pictures, in minutes",
+    ),
     ("simulate", "tracking"): (
         "recon.tracking.commands.simulate:simulate",
         "make collisions and the hits they leave",
@@ -42,7 +46,7 @@ USER_ERROR = 2
 
 def _usage() -> str:
     lines = [f"recon {__version__}: recon VERB TASK [options], recon VERB TASK --help for the options", ""]
-    lines += [f"  recon {verb} {task:<10} {text}" for (verb, task), (_, text) in COMMANDS.items()]
+    lines += [f"  recon {verb:<12}{task:<10} {text}" for (verb, task), (_, text) in COMMANDS.items()]
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from scipy.special import betaincinv, ndtri
 
 from recon.errors import ConfigError, DataError
@@ -19,6 +19,10 @@ ONE_SIGMA = 0.6827
 
 INTERVALS = ("clopper-pearson", "wilson")
 """Names that `Ratio.interval` accepts."""
+
+
+Real = Float[np.ndarray, "..."] | np.float64
+"""A number, or an array of the shape of the counts."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +39,20 @@ class Ratio:
         0.95
     """
 
-    passed: int | Int[np.ndarray, "*n"]
-    total: int | Int[np.ndarray, "*n"]
+    passed: int | np.ndarray
+    total: int | np.ndarray
 
     def __add__(self, other: Ratio) -> Ratio:
         return Ratio(self.passed + other.passed, self.total + other.total)
 
     @property
-    def value(self) -> Float[np.ndarray, "*n"]:
+    def value(self) -> Real:
         """`passed / total`; NaN where `total` is 0."""
         total = np.asarray(self.total, np.float64)
         return np.asarray(self.passed, np.float64) / np.where(total > 0, total, np.nan)
 
     @property
-    def error(self) -> Float[np.ndarray, "*n"]:
+    def error(self) -> Real:
         """Half the width of the Wilson interval of one sigma; NaN where `total` is 0.
 
         Unlike `sqrt(p (1 - p) / n)` it is not 0 when all or none of the trials passed.
@@ -56,9 +60,7 @@ class Ratio:
         low, high = self.interval("wilson")
         return (high - low) / 2
 
-    def interval(
-        self, method: str = "clopper-pearson", level: float = ONE_SIGMA
-    ) -> tuple[Float[np.ndarray, "*n"], Float[np.ndarray, "*n"]]:
+    def interval(self, method: str = "clopper-pearson", level: float = ONE_SIGMA) -> tuple[Real, Real]:
         """Central confidence interval of the probability to pass.
 
         Args:
@@ -84,7 +86,7 @@ class Ratio:
         return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
 
 
-def _clopper_pearson(passed: np.ndarray, total: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+def _clopper_pearson(passed: np.ndarray, total: np.ndarray, level: float) -> tuple[Real, Real]:
     tail = (1 - level) / 2
     failed = total - passed
     # At the ends, where the interval touches 0 or 1, there is no beta quantile; the maxima keep it quiet.
@@ -93,7 +95,7 @@ def _clopper_pearson(passed: np.ndarray, total: np.ndarray, level: float) -> tup
     return np.where(passed > 0, low, 0.0), np.where(failed > 0, high, 1.0)
 
 
-def _wilson(passed: np.ndarray, total: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+def _wilson(passed: np.ndarray, total: np.ndarray, level: float) -> tuple[Real, Real]:
     z2 = ndtri(0.5 + level / 2) ** 2
     n = np.maximum(total, 1)
     p = passed / n
@@ -158,10 +160,14 @@ def roc(scores: np.ndarray, labels: np.ndarray, valid: np.ndarray | None = None)
     signal = np.append(0, np.cumsum(label)[last_of_tie])
     background = np.append(0, last_of_tie + 1 - signal[1:])
     return Roc(
-        false_positive=Ratio(background, np.full_like(background, background[-1])).value,
-        true_positive=Ratio(signal, np.full_like(signal, signal[-1])).value,
+        false_positive=_fraction(background),
+        true_positive=_fraction(signal),
         threshold=np.append(np.inf, score[last_of_tie]),
     )
+
+
+def _fraction(count: np.ndarray) -> Float[np.ndarray, " k"]:
+    return count / count[-1] if count[-1] > 0 else np.full(count.shape, np.nan)
 
 
 def auc(scores: np.ndarray, labels: np.ndarray, valid: np.ndarray | None = None) -> float:
@@ -176,6 +182,8 @@ def auc(scores: np.ndarray, labels: np.ndarray, valid: np.ndarray | None = None)
         Area under the ROC curve; NaN without signal or without background.
     """
     curve = roc(scores, labels, valid)
+    if np.isnan(curve.true_positive[-1] + curve.false_positive[-1]):
+        return np.nan
     return float(np.trapezoid(curve.true_positive, curve.false_positive))
 
 
@@ -221,6 +229,8 @@ def rejection(
     if not 0 < efficiency <= 1:
         raise ConfigError(f"efficiency is {efficiency}; allowed: above 0, at most 1")
     curve = roc(scores, labels, valid)
+    if np.isnan(curve.true_positive[-1] + curve.false_positive[-1]):
+        return np.nan
     # Where the curve runs flat only its start is a working point anybody would choose.
     rising = np.append(True, np.diff(curve.true_positive) > 0)
     rate = float(np.interp(efficiency, curve.true_positive[rising], curve.false_positive[rising]))

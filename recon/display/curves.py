@@ -295,5 +295,13 @@ def plot_working_points(
 def _annotate(axes: Axes, point: WorkingPoint, color: str) -> None:
     text = point.label if np.isnan(point.fake_rate) else f"{point.label}\nfakes {100 * point.fake_rate:.1f} %"
     # Lines rise to the right, so the place below and to the right of a point is free.
-    offset = {"xytext": (8, -5), "textcoords": "offset points", "ha": "left", "va": "top"}
-    axes.annotate(text, (point.seconds, point.efficiency), fontsize="xx-small", color=color, **offset)
+    axes.annotate(
+        text,
+        (point.seconds, point.efficiency),
+        xytext=(8, -5),
+        textcoords="offset points",
+        ha="left",
+        va="top",
+        fontsize="xx-small",
+        color=color,
+    )

@@ -51,7 +51,7 @@ def write_events(
     events: Iterable[Event],
     *,
     layout: Layout = "ttree",
-    metadata: Mapping[str, object],
+    metadata: Mapping[str, object] | None = None,
     detector: Detector | None = None,
 ) -> int:
     """Write events, one entry each; the file appears under its name only when all of them are in.
@@ -75,7 +75,7 @@ def write_events(
     written = 0
     with root_file.created(path) as file:
         own = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "units": UNITS, **bounds}
-        root_file.put_metadata(file, metadata, own)
+        root_file.put_metadata(file, metadata or {}, own)
         tree = None
         for group in root_table.grouped(events, lambda event: len(event.hit_id)):
             for event in group:

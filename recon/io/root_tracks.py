@@ -68,7 +68,7 @@ def write_tracks(
     items: Iterable[tuple[Event, Tracks]],
     *,
     layout: Layout = "ttree",
-    metadata: Mapping[str, object],
+    metadata: Mapping[str, object] | None = None,
 ) -> int:
     """Write the valid tracks of every event; the file appears under its name only when all of them are in.
 
@@ -89,7 +89,7 @@ def write_tracks(
     written = 0
     with root_file.created(path) as file:
         own = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "units": UNITS}
-        root_file.put_metadata(file, metadata, own)
+        root_file.put_metadata(file, metadata or {}, own)
         lists = {**_COLUMNS, **_DERIVED}
         tree = root_table.new_table(file, layout, TREE, lists, _COUNTERS)
         entries = ((event.number, _columns(event, tracks, path)) for event, tracks in items)

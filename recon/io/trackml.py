@@ -9,7 +9,7 @@ Format: Amrouche et al., "The Tracking Machine Learning challenge: Accuracy phas
 from recon.io.acts_csv import read_tracks_acts_csv, write_tracks_acts_csv
 from recon.io.trackml_read import read_event, read_weights
 from recon.io.trackml_weights import trackml_weights
-from recon.io.trackml_write import write_event, write_submission
+from recon.io.trackml_write import write_event, write_submission, write_submissions
 
 __all__ = [
     "read_event",
@@ -18,5 +18,6 @@ __all__ = [
     "trackml_weights",
     "write_event",
     "write_submission",
+    "write_submissions",
     "write_tracks_acts_csv",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def write_event(prefix: str | Path, event: Event, detector: Detector, *, compres
 
 
 def write_submission(path: str | Path, event: Event, tracks: Tracks) -> None:
-    """Write the challenge's answer: event_id, hit_id, track_id of every hit; track_id 0 is no track.
+    """Write the challenge's answer for one event; `write_submissions` for several in one file.
 
     Args:
         path: `.csv` or `.csv.gz`.
@@ -60,13 +61,36 @@ def write_submission(path: str | Path, event: Event, tracks: Tracks) -> None:
         DataError: tracks that do not belong to the event.
         ConfigError: missing folder.
     """
-    compact = compact_tracks(event, tracks, str(path))
-    columns = {
-        "event_id": np.full(len(event.hit_id), event.number),
-        "hit_id": event.hit_id,
-        "track_id": np.asarray(compact.hit_track) + 1,  # NOISE becomes 0
-    }
-    write_table(Path(path), columns)
+    write_submissions(path, [(event, tracks)])
+
+
+def write_submissions(path: str | Path, items: Iterable[tuple[Event, Tracks]]) -> int:
+    """Write the challenge's answer: event_id, hit_id, track_id of every hit; track_id 0 is no track.
+
+    Args:
+        path: `.csv` or `.csv.gz`.
+        items: every event with its tracks, which may be padded; only valid tracks count.
+
+    Returns:
+        The number of events written.
+
+    Raises:
+        DataError: tracks that do not belong to their event.
+        ConfigError: missing folder.
+    """
+    parts = [_submission(event, tracks, f"{path}, event {event.number}") for event, tracks in items]
+    names, types = ("event_id", "hit_id", "track_id"), (np.int64, np.uint64, np.int64)
+    empty = [np.zeros(0, dtype) for dtype in types]
+    write_table(
+        Path(path), dict(zip(names, map(np.concatenate, zip(empty, *parts, strict=True)), strict=True))
+    )
+    return len(parts)
+
+
+def _submission(event: Event, tracks: Tracks, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    track = np.asarray(compact_tracks(event, tracks, where).hit_track).astype(np.int64)
+    number = np.full(len(event.hit_id), event.number, np.int64)
+    return number, event.hit_id, track + 1  # NOISE becomes 0
 
 
 def _hit_columns(event: Event, detector: Detector) -> dict[str, np.ndarray]:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Layers that two or more tasks share."""

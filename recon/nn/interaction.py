@@ -7,7 +7,7 @@ One layer (Battaglia et al., arXiv:1612.00222, in the residual form of arXiv:210
 
 The first matrix of the edge MLP is three matrices, one an input: the two of the nodes are applied to the nodes
 before the gather, that is N times and not E times. The layers run in one `lax.scan`, so that XLA compiles one of
-them and reuses its buffers.
+them and reuses its buffers. Edges sorted by receiver make gather and sum walk through memory in order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int32
 
 from recon.errors import ConfigError
-from recon.nn.mlp import layer_norm
+from recon.nn.mlp import layer_norm, product
+
+Weights = dict[str, Array]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +45,10 @@ class InteractionConfig:
     remat: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "layers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"InteractionConfig({name}={getattr(self, name)}): at least 1 is needed")
+        if self.hidden < 1 or self.layers < 1:
+            raise ConfigError(
+                f"InteractionConfig(hidden={self.hidden}, layers={self.layers}): both must be at least 1"
+            )
 
 
 class Topology(NamedTuple):
@@ -54,13 +57,11 @@ class Topology(NamedTuple):
     Attributes:
         senders: row of the node where the edge begins.
         receivers: row of the node where it ends; sorted.
-        sender_order: permutation that sorts the edges by sender.
         edge_valid: false for padding.
     """
 
     senders: Int32[Array, " e"]
     receivers: Int32[Array, " e"]
-    sender_order: Int32[Array, " e"]
     edge_valid: Bool[Array, " e"]
 
 
@@ -76,10 +77,11 @@ class InteractionStack(nnx.Module):
     def __call__(
         self, nodes: Float[Array, "n h"], edges: Float[Array, "e h"], topology: Topology
     ) -> tuple[Float[Array, "n h"], Float[Array, "e h"]]:
-        """Runs all layers; padded edges neither send nor change."""
+        """Runs all layers; padded edges are 0 throughout and so send nothing."""
         weights = {name: parameter[...] for name, parameter in self.weights.items()}
+        edges = jnp.where(topology.edge_valid[:, None], edges, 0.0)
 
-        def layer(carry: tuple[Array, Array], weight: dict[str, Array]) -> tuple[tuple[Array, Array], None]:
+        def layer(carry: tuple[Array, Array], weight: Weights) -> tuple[tuple[Array, Array], None]:
             return interaction_layer(weight, *carry, topology), None
 
         if self.config.remat:
@@ -88,7 +90,7 @@ class InteractionStack(nnx.Module):
         return nodes, edges
 
 
-def initial_weights(config: InteractionConfig, rngs: nnx.Rngs) -> dict[str, Float[Array, "..."]]:
+def initial_weights(config: InteractionConfig, rngs: nnx.Rngs) -> Weights:
     """He-normal matrices (fan-in: the whole concatenated input), zero shifts; leading axis: the layer."""
     layers, hidden = config.layers, config.hidden
     node_inputs = ["node_from_node", "node_from_incoming"] + ["node_from_outgoing"] * config.outgoing
@@ -112,37 +114,44 @@ def initial_weights(config: InteractionConfig, rngs: nnx.Rngs) -> dict[str, Floa
 
 
 def interaction_layer(
-    weights: dict[str, Float[Array, "..."]],
+    weights: Weights,
     nodes: Float[Array, "n h"],
     edges: Float[Array, "e h"],
     topology: Topology,
 ) -> tuple[Float[Array, "n h"], Float[Array, "e h"]]:
-    """One layer; `weights` without the layer axis."""
+    """One layer.
+
+    Args:
+        weights: from `initial_weights`, without the layer axis.
+        nodes: state of the nodes.
+        edges: state of the edges; 0 for padding.
+        topology: what joins what.
+    """
     edges = edges + _edge_update(weights, nodes, edges, topology)
     count = nodes.shape[0]
-    hidden = nodes @ weights["node_from_node"] + weights["node_bias"]
+    hidden = product(nodes, weights["node_from_node"]) + weights["node_bias"]
     incoming = jax.ops.segment_sum(edges, topology.receivers, count, indices_are_sorted=True)
-    hidden = hidden + incoming @ weights["node_from_incoming"]
+    hidden = hidden + product(incoming, weights["node_from_incoming"])
     if "node_from_outgoing" in weights:
-        order = topology.sender_order
-        outgoing = jax.ops.segment_sum(edges[order], topology.senders[order], count, indices_are_sorted=True)
-        hidden = hidden + outgoing @ weights["node_from_outgoing"]
-    update = jax.nn.relu(jax.nn.relu(hidden) @ weights["node_out"] + weights["node_out_bias"])
+        # Rows added where they belong: sorting them by sender first costs ten times the sum.
+        outgoing = jax.ops.segment_sum(edges, topology.senders, count)
+        hidden = hidden + product(outgoing, weights["node_from_outgoing"])
+    update = jax.nn.relu(product(jax.nn.relu(hidden), weights["node_out"]) + weights["node_out_bias"])
     if "node_scale" in weights:
         update = layer_norm(update, weights["node_scale"], weights["node_shift"])
     return nodes + update, edges
 
 
 def _edge_update(
-    weights: dict[str, Float[Array, "..."]],
+    weights: Weights,
     nodes: Float[Array, "n h"],
     edges: Float[Array, "e h"],
     topology: Topology,
 ) -> Float[Array, "e h"]:
-    sent = (nodes @ weights["edge_from_sender"])[topology.senders]
-    received = (nodes @ weights["edge_from_receiver"] + weights["edge_bias"])[topology.receivers]
-    hidden = jax.nn.relu(edges @ weights["edge_from_edge"] + sent + received)
-    update = jax.nn.relu(hidden @ weights["edge_out"] + weights["edge_out_bias"])
+    sent = product(nodes, weights["edge_from_sender"])[topology.senders]
+    received = (product(nodes, weights["edge_from_receiver"]) + weights["edge_bias"])[topology.receivers]
+    hidden = jax.nn.relu(product(edges, weights["edge_from_edge"]) + sent + received)
+    update = jax.nn.relu(product(hidden, weights["edge_out"]) + weights["edge_out_bias"])
     if "edge_scale" in weights:
         update = layer_norm(update, weights["edge_scale"], weights["edge_shift"])
     return jnp.where(topology.edge_valid[:, None], update, 0.0)

@@ -1,8 +1,9 @@
-"""Multi-layer perceptron: the encoder and the head of every graph network here."""
+"""Dense layers: the encoders and the heads of every graph network here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,47 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from recon.errors import ConfigError
+
+ROWS = 256
+"""Rows a block of the weight gradient."""
+WIDE = 128
+"""From this many features on a single product is faster than blocks."""
+
+
+@jax.custom_vjp
+def product(
+    inputs: Float[Array, "rows inputs"], matrix: Float[Array, "inputs outputs"]
+) -> Float[Array, "rows outputs"]:
+    """`inputs @ matrix` for many rows, with a weight gradient that XLA compiles well on a CPU.
+
+    The gradient contracts the long axis. As one product XLA:CPU runs it at half the speed of the forward product; as a
+    batch of products over blocks of rows, summed after, nearly as fast.
+    """
+    return inputs @ matrix
+
+
+def _product_forward(inputs: Array, matrix: Array) -> tuple[Array, tuple[Array, Array]]:
+    return inputs @ matrix, (inputs, matrix)
+
+
+def _product_backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+    inputs, matrix = saved
+    return slope @ matrix.T, weight_gradient(inputs, slope)
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
+def weight_gradient(
+    inputs: Float[Array, "rows inputs"], slope: Float[Array, "rows outputs"]
+) -> Float[Array, "inputs outputs"]:
+    """`inputs.T @ slope`, in blocks of rows."""
+    whole = len(inputs) // ROWS * ROWS
+    if whole == 0 or inputs.shape[1] >= WIDE:
+        return inputs.T @ slope
+    left = inputs[:whole].reshape(-1, ROWS, inputs.shape[1])
+    right = slope[:whole].reshape(-1, ROWS, slope.shape[1])
+    return jnp.einsum("bri,bro->bio", left, right).sum(0) + inputs[whole:].T @ slope[whole:]
 
 
 class MLP(nnx.Module):
@@ -30,15 +72,16 @@ class MLP(nnx.Module):
         initialise = jax.nn.initializers.he_normal()
         self.layers = nnx.List(
             nnx.Linear(inputs, outputs, kernel_init=initialise, rngs=rngs)
-            for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True)
+            for inputs, outputs in pairwise(sizes)
         )
         self.activate_last = activate_last
 
-    def __call__(self, inputs: Float[Array, "*rows features"]) -> Float[Array, "*rows outputs"]:
+    def __call__(self, inputs: Float[Array, "rows features"]) -> Float[Array, "rows outputs"]:
         """Maps every row on its own."""
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
-            inputs = layer(inputs)
+            assert layer.bias is not None
+            inputs = product(inputs, layer.kernel[...]) + layer.bias[...]
             if index < last or self.activate_last:
                 inputs = jax.nn.relu(inputs)
         return inputs

@@ -6,6 +6,7 @@ size. The program reports what it needed: nothing is lost in silence, and `find_
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -57,19 +58,20 @@ class TrackingSizes(NamedTuple):
 
 
 # Needs per hit, and per hit and 100,000 hits: lists of single hits grow with the event, lists of pairs with its square.
-# Measured on t tbar events with 40 and 200 pile-up collisions and 1 GeV windows, with a margin of 15 to 30 %.
+# Measured on t tbar events with 40 and 200 pile-up collisions and 1 GeV windows, with a margin of 3 to 10 %.
 _NEEDS = {
-    "queries": (2.4, 0.0),
-    "rows": (5.2, 0.0),
-    "chunks": (2.1, 2.9),
-    "doublets": (1.1, 7.0),
-    "shaped": (1.0, 3.9),
-    "triplets": (0.5, 7.0),
-    "edges": (0.75, 0.15),
-    "nodes": (0.45, 0.08),
-    "tracks": (0.024, 0.0),
+    "queries": (2.15, 0.0),
+    "rows": (4.85, 0.0),
+    "chunks": (1.95, 2.77),
+    "doublets": (0.8, 7.2),
+    "shaped": (0.76, 3.35),
+    "triplets": (0.2, 6.3),
+    "edges": (0.57, 0.145),
+    "nodes": (0.345, 0.073),
+    "tracks": (0.026, 0.0),
 }
 _LEAST = 256
+_MULTIPLE = 64
 
 
 def capacity_for(n_hits: int) -> TrackingCapacity:
@@ -79,11 +81,15 @@ def capacity_for(n_hits: int) -> TrackingCapacity:
         n_hits: length of the padded `Hits`.
     """
     lengths = {
-        name: bucket_size(int(_LEAST + n_hits * (linear + quadratic * n_hits / 1e5)))
+        name: _round_up(_LEAST + n_hits * (linear + quadratic * n_hits / 1e5))
         for name, (linear, quadratic) in _NEEDS.items()
     }
     tracks = lengths.pop("tracks")
     return TrackingCapacity(graph=GraphCapacity(**lengths), tracks=tracks)
+
+
+def _round_up(length: float) -> int:
+    return _MULTIPLE * math.ceil(length / _MULTIPLE)
 
 
 def limits(capacity: TrackingCapacity) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recon.errors import DataError
-from recon.padding import bucket_size
+from recon.padding import bucket_size, pad_event
 from recon.tracking.detector import n_layers
 from recon.types import NOISE, Detector, Hits
 
@@ -52,15 +52,6 @@ def _check_range(name: str, values: np.ndarray, used: np.ndarray, low: int, high
 
 def pad_hits(hits: Hits, length: int | None = None) -> Hits:
     """Pad the hits of one event to the next size of the ladder, or to `length`."""
-    n = len(hits.layer)
-    target = bucket_size(max(n, LEAST_HITS)) if length is None else length
-    if target < n:
-        raise DataError(f"{n} hits cannot be padded to a length of {target}")
-    fill = {"layer": NOISE, "module": NOISE, "variance": 1, "valid": False}
-
-    def pad(name: str, column: np.ndarray) -> np.ndarray:
-        column = np.asarray(column)
-        rest = np.full((target - n, *column.shape[1:]), fill.get(name, 0), column.dtype)
-        return np.concatenate([column, rest])
-
-    return Hits(**{name: pad(name, column) for name, column in hits._asdict().items()})
+    # A fine ladder: the cost of the search grows faster than the number of hits.
+    size = bucket_size(max(len(hits.layer), LEAST_HITS), steps_per_octave=8) if length is None else length
+    return pad_event(hits, {"n": size})

@@ -23,7 +23,6 @@ from recon.tracking.detector import PassiveMaterial
 from recon.tracking.helix import Helix, arc_of_point, fit_helix
 from recon.tracking.kalman import (
     Estimate,
-    Material,
     Measurements,
     Slots,
     filter_inwards,
@@ -36,13 +35,15 @@ from recon.tracking.kalman import (
 from recon.tracking.trajectory import (
     Crossings,
     Planes,
+    Surfaces,
     cross_cylinders,
     cross_planes,
+    insert_surface,
     material_effects,
     momentum,
     perigee_matrix,
+    remove_slot,
     scattering_variance,
-    share_cylinders,
     support_shift,
     transport_matrix,
 )
@@ -78,7 +79,7 @@ class FitConfig:
 
     field: float = 2.0
     mass: float = 0.13957039
-    iterations: int = 2
+    iterations: int = 3
     min_hits: int = 3
     sensor_share: float = 0.1
     sensor_loss: float = 0.0
@@ -187,18 +188,19 @@ def fit_tracks(
     helix = fit_helix(*position, planes.weight[1], planes.mask)
     arc = arc_of_point(helix, position[0], position[1])
     for _ in range(config.iterations - 1):
-        slots, arc = _linearize(helix, planes, surfaces, arc, config)
-        begin = weak_information(PRIOR, helix.d0)
-        information, _ = filter_inwards(begin, slots)
+        problem = _linearize(helix, planes, surfaces, arc, config)
+        information, _ = filter_inwards(weak_information(PRIOR, helix.d0), problem.slots)
         estimate = solve(transport_information(information, perigee_matrix(helix)))
-        helix = _move(helix, estimate)
-    slots, arc = _linearize(helix, planes, surfaces, arc, config)
+        helix, arc = _move(helix, estimate), problem.arc
+    problem = _linearize(helix, planes, surfaces, arc, config)
     begin = weak_information(PRIOR, helix.d0)
-    information, outer = filter_inwards(begin, slots)
+    information, outer = filter_inwards(begin, problem.slots)
     hit_chi2 = jnp.zeros_like(arc)
     if config.hit_chi2:
-        inner = filter_outwards(jax.tree.map(jnp.zeros_like, begin), slots)
-        hit_chi2 = slot_chi2(jax.tree.map(jnp.add, outer, inner), slots.measurements)[-arc.shape[0] :]
+        inner = filter_outwards(jax.tree.map(jnp.zeros_like, begin), problem.slots)
+        hit_chi2 = slot_chi2(jax.tree.map(jnp.add, outer, inner), problem.slots.measurements)
+        for position in reversed(problem.positions):
+            hit_chi2 = remove_slot(hit_chi2, position)
     estimate = solve(transport_information(information, perigee_matrix(helix)))
     return _result(_move(helix, estimate), estimate, hit_chi2, planes.mask.sum(0), config)
 
@@ -230,87 +232,68 @@ def _gather(
     return planes, (position[..., 0], position[..., 1], position[..., 2])
 
 
+class _Linearized(NamedTuple):
+    """The problem around a reference helix: filter slots, arcs to the sensors, slots of the cylinders."""
+
+    slots: Slots
+    arc: Float[Array, "k t"]
+    positions: list[Int32[Array, " t"]]
+
+
 def _linearize(
     helix: Helix, planes: Planes, surfaces: FitSurfaces, arc: Float[Array, "k t"], config: FitConfig
-) -> tuple[Slots, Float[Array, "k t"]]:
-    """Everything the filter needs around a reference helix, and the arc lengths to the sensors.
-
-    A hit and the support of its layer are one slot, which lies at the support. Cylinders inside the first slot
-    become slots of their own, in front; those between slots are shared by them.
-    """
+) -> _Linearized:
+    """Cross sensors and cylinders and sort them along the track."""
     crossings = cross_planes(helix, planes, arc)
+    along = _sensor_surfaces(helix, planes, crossings, config)
+    cylinder_arc, cylinder_path = cross_cylinders(helix, surfaces.radius, surfaces.thickness)
+    cylinder_variance = scattering_variance(cylinder_path, momentum(helix, config.field), config.mass)
+    positions = []
+    for number in range(cylinder_arc.shape[0]):
+        cylinder = jax.tree.map(lambda value: jnp.zeros_like(value[0]), along)._replace(
+            arc=cylinder_arc[number],
+            variance_outside=cylinder_variance[number],
+            loss_outside=config.passive_loss * cylinder_path[number],
+        )
+        positions.append((along.arc < cylinder_arc[number]).sum(0))
+        along = insert_surface(along, cylinder, positions[-1])
+    steps = jnp.diff(along.arc, axis=0, prepend=0)
+    slots = Slots(
+        inside=material_effects(helix, along.variance_inside, along.loss_inside, config.field, config.mass),
+        measurements=along.measurements,
+        outside=material_effects(
+            helix, along.variance_outside, along.loss_outside, config.field, config.mass
+        ),
+        transport=transport_matrix(helix, steps),
+        inverse=transport_matrix(helix, -steps),
+    )
+    return _Linearized(slots, crossings.arc, positions)
+
+
+def _sensor_surfaces(helix: Helix, planes: Planes, crossings: Crossings, config: FitConfig) -> Surfaces:
+    """A hit and the support of its layer as one surface, which lies at the support."""
     shift, carries = support_shift(planes, crossings)
     shift = jnp.where(carries, shift, 0)
-    slot_arc = crossings.arc + shift
-    cylinder_arc, cylinder_path = cross_cylinders(helix, surfaces.radius, surfaces.thickness)
-    first = jnp.where(planes.mask, slot_arc, jnp.inf).min(0)
-    first = jnp.where(jnp.isfinite(first), first, 0)
-    inside, outside = _material(
-        helix, planes, crossings, (shift, carries, slot_arc), (cylinder_arc, cylinder_path, first), config
-    )
-    all_arcs = jnp.concatenate([jnp.minimum(cylinder_arc, first), _fill(slot_arc, planes.mask)])
-    steps = jnp.diff(all_arcs, axis=0, prepend=0)
-    row = jnp.concatenate(
-        [-shift[:, None, None] * crossings.row, 0 * crossings.row[:, :, :1], crossings.row], 2
-    )
-    n_cylinders = surfaces.radius.shape[0]
-    measurements = Measurements(row, crossings.residual, jnp.moveaxis(planes.weight, 0, 1))
-    measurements = jax.tree.map(
-        lambda value: jnp.pad(value, ((n_cylinders, 0), *((0, 0),) * (value.ndim - 1))), measurements
-    )
-    slots = Slots(
-        inside, measurements, outside, transport_matrix(helix, steps), transport_matrix(helix, -steps)
-    )
-    return slots, crossings.arc
-
-
-def _material(
-    helix: Helix,
-    planes: Planes,
-    crossings: Crossings,
-    slot: tuple[Float[Array, "k t"], Bool[Array, "k t"], Float[Array, "k t"]],
-    cylinder: tuple[Float[Array, "c t"], Float[Array, "c t"], Float[Array, " t"]],
-    config: FitConfig,
-) -> tuple[Material, Material]:
-    """Material in front of and behind the measurement of every slot, cylinders inside the first slot first."""
-    shift, carries, slot_arc = slot
-    cylinder_arc, cylinder_path, first = cylinder
     p = momentum(helix, config.field)
     path = planes.thickness * jnp.sqrt(1 + helix.cot_theta**2) / jnp.abs(crossings.speed)
     sensor = config.sensor_share * path
     support = jnp.where(carries, path - sensor, 0)
-    sensor_variance = scattering_variance(sensor, p, config.mass)
-    support_variance = scattering_variance(support, p, config.mass)
-    cylinder_variance = scattering_variance(cylinder_path, p, config.mass)
-    behind, front = share_cylinders(slot_arc, planes.mask, cylinder_arc)
-    before_first = cylinder_arc < first
-    support_in_front = shift < 0
-
-    def effects(
-        variance: Float[Array, "k t"],
-        loss: Float[Array, "k t"],
-        share: Float[Array, "c k t"],
-        alone: Bool[Array, "c t"],
-    ) -> Material:
-        variance = variance + (share * cylinder_variance[:, None]).sum(0)
-        loss = config.sensor_loss * loss + config.passive_loss * (share * cylinder_path[:, None]).sum(0)
-        variance = jnp.concatenate([jnp.where(alone, cylinder_variance, 0), variance])
-        loss = jnp.concatenate([jnp.where(alone, config.passive_loss * cylinder_path, 0), loss])
-        return material_effects(helix, variance, loss, config.field, config.mass)
-
-    inside = effects(
-        jnp.where(support_in_front, support_variance, 0),
-        jnp.where(support_in_front, support, 0),
-        front,
-        jnp.zeros_like(before_first),
+    in_front = jnp.where(shift < 0, support, 0)
+    behind = support - in_front
+    offsets = crossings.row
+    # A change of direction at the support has moved the track by the time it is at the sensor.
+    row = jnp.concatenate(
+        [-shift[:, None, None] * offsets, jnp.zeros_like(offsets[:, :, :1]), offsets], axis=2
     )
-    outside = effects(
-        sensor_variance + jnp.where(support_in_front, 0, support_variance),
-        sensor + jnp.where(support_in_front, 0, support),
-        behind,
-        before_first,
+    return Surfaces(
+        arc=_fill(crossings.arc + shift, planes.mask),
+        measurements=Measurements(row, crossings.residual, jnp.moveaxis(planes.weight, 0, 1)),
+        variance_inside=scattering_variance(in_front, p, config.mass),
+        variance_outside=scattering_variance(sensor, p, config.mass)
+        + scattering_variance(behind, p, config.mass),
+        loss_inside=config.sensor_loss * in_front,
+        loss_outside=config.sensor_loss * (sensor + behind),
     )
-    return inside, outside
 
 
 def _fill(arc: Float[Array, "k t"], mask: Bool[Array, "k t"]) -> Float[Array, "k t"]:

@@ -131,7 +131,7 @@ def evaluate_event(
     candidates: CandidateSelection | None = None,
     covariance: Float[Array, "t 5 5"] | None = None,
     weights: Float[np.ndarray, " n"] | None = None,
-    pileup: float | None = None,
+    pileup: float | int | None = None,
     field: float = FIELD_TESLA,
 ) -> Evaluation:
     """Compare the tracks of one event with its truth.
@@ -378,7 +378,7 @@ def rate_in_bins(evaluation: Evaluation, rate: str, variable: str, edges: np.nda
 def evaluate_edges(
     edges: EdgeList,
     targets: Segments,
-    truth: Segments | None = None,
+    truth: tuple[Int[np.ndarray, " r"], Int[np.ndarray, " r"]] | None = None,
     accept: Bool[np.ndarray, " e"] | None = None,
 ) -> EdgeCounts:
     """Compare candidate segments with the true ones.

@@ -105,11 +105,11 @@ class EdgeClassifier(nnx.Module):
             edges: features of the candidate edges.
             senders: row of the inner hit; any row in range for padding.
             receivers: row of the outer hit, sorted; padding comes last and points at any row in range.
-            sender_order: permutation that sorts the edges by sender (`recon.graphs.sender_order`).
+            sender_order: not used; the sum over outward edges does not need them sorted.
             node_valid: false for padded hits.
             edge_valid: false for padded edges.
         """
-        topology = Topology(senders, receivers, sender_order, edge_valid)
+        topology = Topology(senders, receivers, edge_valid)
         hits, segments = self.interaction(self.node_encoder(nodes), self.edge_encoder(edges), topology)
         logits = jnp.where(edge_valid, self.edge_head(segments)[:, 0], PADDED_LOGIT)
         if self.node_head is None:

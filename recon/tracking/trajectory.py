@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from recon.geometry import LIGHT
 from recon.tracking.helix import MIN_CURVATURE, ArcTerms, Helix, arc_at_radius, arc_terms
-from recon.tracking.kalman import Material
+from recon.tracking.kalman import Material, Measurements
 
 NEWTON_STEPS = 2
 """Steps to a sensor plane; a third, linear one is part of the residual."""
@@ -276,28 +277,55 @@ def cross_cylinders(
     return terms.arc, jnp.where(inside, path, 0)
 
 
-def share_cylinders(
-    arc: Float[Array, "k t"], mask: Bool[Array, "k t"], cylinder_arc: Float[Array, "c t"]
-) -> tuple[Float[Array, "c k t"], Float[Array, "c k t"]]:
-    """Move the material of cylinders between two surfaces onto these.
+class Surfaces(NamedTuple):
+    """Surfaces with material or measurements along tracks, before they are sorted into filter slots.
 
-    The shares keep the total scattering angle and the displacement at the outer surface. Cylinders inside the
-    first surface are left out.
+    Attributes:
+        arc: from the perigee, mm.
+        measurements: expressed in the state at the surface.
+        variance_inside: of the projected scattering angle in front of the measurement, rad^2.
+        variance_outside: the same behind the measurement.
+        loss_inside: mean energy loss in front of the measurement, GeV.
+        loss_outside: the same behind the measurement.
+    """
+
+    arc: Float[Array, "*k t"]
+    measurements: Measurements
+    variance_inside: Float[Array, "*k t"]
+    variance_outside: Float[Array, "*k t"]
+    loss_inside: Float[Array, "*k t"]
+    loss_outside: Float[Array, "*k t"]
+
+
+def insert_surface(surfaces: Surfaces, extra: Surfaces, position: Int[Array, " t"]) -> Surfaces:
+    """Insert one surface into the list of every track.
 
     Args:
-        arc: of the surfaces, mm.
-        mask: true for slots in use.
-        cylinder_arc: of the cylinders, mm.
+        surfaces: k slots.
+        extra: one surface a track (no slot axis).
+        position: slot of the new surface, 0 to k, for every track.
 
     Returns:
-        The part of each cylinder to put behind each surface, and the part to put in front of it.
+        k + 1 slots.
     """
-    far = 1e6
-    start = jnp.where(mask, arc, far)
-    end = jnp.concatenate([start[1:], jnp.full_like(start[:1], far)])
-    position = cylinder_arc[:, None]
-    between = mask & (start < position) & (position <= end)
-    lever = (end - position) / jnp.maximum(end - start, 1e-3)
-    behind = jnp.where(between, lever**2, 0)
-    front = jnp.where(between, 1 - lever**2, 0)
-    return behind, jnp.concatenate([jnp.zeros_like(front[:, :1]), front[:, :-1]], axis=1)
+
+    def insert(old: Float[Array, "k *s t"], new: Float[Array, "*s t"]) -> Float[Array, "k1 *s t"]:
+        index = jnp.arange(old.shape[0] + 1).reshape(-1, *(1,) * (old.ndim - 1))
+        before, after = jnp.concatenate([old, new[None]]), jnp.concatenate([new[None], old])
+        return jnp.where(index < position, before, jnp.where(index == position, new, after))
+
+    return jax.tree.map(insert, surfaces, extra)
+
+
+def remove_slot(values: Float[Array, "k1 t"], position: Int[Array, " t"]) -> Float[Array, "k t"]:
+    """Undo `insert_surface` for one array.
+
+    Args:
+        values: k + 1 slots.
+        position: slot to leave out, for every track.
+
+    Returns:
+        k slots.
+    """
+    index = jnp.arange(values.shape[0] - 1)[:, None]
+    return jnp.where(index < position, values[:-1], values[1:])

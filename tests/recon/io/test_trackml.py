@@ -16,6 +16,7 @@ from recon.io.trackml import (
     trackml_weights,
     write_event,
     write_submission,
+    write_submissions,
 )
 from recon.types import NOISE
 
@@ -215,6 +216,24 @@ def test_submission(event, tmp_path):
     assert table["track_id"].tolist() == [
         number_of[t] for t in tracks.hit_track[: len(event.hit_id)].tolist()
     ]
+
+
+def test_submission_of_several_events(detector, tmp_path):
+    events = [make_event(detector, number, number=number, n_hits=5 * number) for number in (2, 3)]
+    items = [(event, make_tracks(event, 1)) for event in events]
+    assert write_submissions(tmp_path / "all.csv.gz", iter(items)) == 2
+    table = read_table(tmp_path / "all.csv.gz", {"event_id": "i8", "hit_id": "u8", "track_id": "i8"})
+    assert table["event_id"].tolist() == [2] * 10 + [3] * 15
+    np.testing.assert_array_equal(table["hit_id"], np.concatenate([event.hit_id for event in events]))
+    for event, tracks in items:
+        write_submission(tmp_path / "one.csv", event, tracks)
+        one = read_table(tmp_path / "one.csv", {"track_id": "i8"})
+        np.testing.assert_array_equal(one["track_id"], table["track_id"][table["event_id"] == event.number])
+
+
+def test_submission_of_no_event(tmp_path):
+    assert write_submissions(tmp_path / "none.csv", []) == 0
+    assert (tmp_path / "none.csv").read_text() == "event_id,hit_id,track_id\n"
 
 
 # ---------------------------------------------------------------- faults

@@ -1,0 +1,145 @@
+"""Ratios, ROC curves and binned efficiencies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from recon.errors import ConfigError, DataError
+from recon.metrics import Ratio, auc, binned_efficiency, efficiency_purity, rejection, roc
+from tests.reference import track_metrics as twin
+
+
+def test_ratio_adds_up_and_is_nan_when_empty():
+    total = Ratio(3, 4) + Ratio(0, 4)
+    assert (total.passed, total.total) == (3, 8)
+    assert total.value == 0.375
+    empty = Ratio(0, 0)
+    assert np.isnan(empty.value)
+    assert np.isnan(empty.error)
+    for method in ("clopper-pearson", "wilson"):
+        assert np.isnan(empty.interval(method)).all()
+
+
+@pytest.mark.parametrize(("passed", "total"), [(0, 10), (1, 10), (5, 10), (9, 10), (10, 10), (997, 1000)])
+def test_clopper_pearson_ends_are_the_tail_probabilities(passed, total):
+    low, high = Ratio(passed, total).interval("clopper-pearson", 0.9)
+    # By definition: at the lower end "this many or more" has the tail's probability, at the upper end "or fewer".
+    if passed > 0:
+        assert binom.sf(passed - 1, total, low) == pytest.approx(0.05, rel=1e-6)
+    else:
+        assert low == 0
+    if passed < total:
+        assert binom.cdf(passed, total, high) == pytest.approx(0.05, rel=1e-6)
+    else:
+        assert high == 1
+
+
+def test_wilson_solves_its_equation():
+    ratio = Ratio(np.array([1, 30, 99]), np.array([7, 60, 100]))
+    for p in ratio.interval("wilson", 0.95):
+        z = (ratio.value - p) / np.sqrt(p * (1 - p) / ratio.total)
+        np.testing.assert_allclose(np.abs(z), 1.959964, rtol=1e-5)
+
+
+def test_error_approaches_the_normal_one_and_is_not_zero_at_the_ends():
+    assert Ratio(4000, 10000).error == pytest.approx(np.sqrt(0.4 * 0.6 / 1e4), rel=1e-3)
+    assert Ratio(100, 100).error > 0.003
+    assert Ratio(0, 100).error == pytest.approx(Ratio(100, 100).error)
+
+
+@pytest.mark.parametrize(("method", "level"), [("normal", 0.5), ("wilson", 0.0), ("wilson", 1.0)])
+def test_interval_refuses(method, level):
+    with pytest.raises(ConfigError, match="allowed"):
+        Ratio(1, 2).interval(method, level)
+
+
+def test_roc_by_hand_with_a_tie():
+    curve = roc(np.array([0.9, 0.5, 0.5, 0.1]), np.array([True, True, False, False]))
+    assert curve.threshold.tolist() == [np.inf, 0.9, 0.5, 0.1]
+    assert curve.true_positive.tolist() == [0, 0.5, 1, 1]
+    assert curve.false_positive.tolist() == [0, 0, 0.5, 1]
+
+
+@pytest.mark.parametrize("n_values", [3, 10, 10_000])
+def test_auc_counts_pairs(n_values):
+    rng = np.random.default_rng(n_values)
+    scores, labels = rng.integers(0, n_values, 300), rng.random(300) < 0.3
+    assert auc(scores, labels) == pytest.approx(twin.auc(scores, labels), rel=1e-12)
+
+
+def test_auc_ignores_padding_and_order():
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(size=200), rng.random(200) < 0.5
+    padded, valid = np.append(scores, np.full(50, np.nan)), np.arange(250) < 200
+    order = rng.permutation(250)
+    assert auc(padded[order], np.append(labels, np.ones(50, bool))[order], valid[order]) == auc(
+        scores, labels
+    )
+
+
+def test_auc_needs_both_classes():
+    assert np.isnan(auc(np.array([1.0, 2.0]), np.array([True, True])))
+    assert np.isnan(auc(np.zeros(0), np.zeros(0, bool)))
+
+
+def test_scores_that_cannot_be_ranked_are_refused():
+    with pytest.raises(DataError, match="1 of 2 scores are NaN"):
+        auc(np.array([np.nan, 1.0]), np.array([True, False]))
+    with pytest.raises(DataError, match="3, 2 and 3 entries"):
+        auc(np.zeros(3), np.zeros(2, bool))
+
+
+def test_efficiency_and_purity_of_a_cut():
+    scores, labels = np.array([0.2, 0.5, 0.8, 0.9, 0.9]), np.array([True, True, False, True, True])
+    valid = np.array([True, True, True, True, False])
+    efficiency, purity = efficiency_purity(scores, labels, 0.5, valid)
+    assert (efficiency.passed, efficiency.total) == (2, 3)
+    assert (purity.passed, purity.total) == (2, 3)
+    nothing = efficiency_purity(scores, labels, 2.0, valid)
+    assert nothing[0].value == 0
+    assert np.isnan(nothing[1].value)
+
+
+def test_rejection_at_efficiency():
+    # Signal at 4, 3; background at 3.5, 1, 0, -1: half of the signal passes free, all of it with one of four.
+    scores = np.array([4.0, 3.0, 3.5, 1.0, 0.0, -1.0])
+    labels = np.array([True, True, False, False, False, False])
+    assert rejection(scores, labels, 0.5) == np.inf
+    assert rejection(scores, labels, 1.0) == pytest.approx(4)
+    assert rejection(scores, labels, 0.75) == pytest.approx(8)
+    assert np.isnan(rejection(scores, np.zeros(6, bool), 0.5))
+    with pytest.raises(ConfigError, match="at most 1"):
+        rejection(scores, labels, 0.0)
+
+
+def test_rejection_of_a_random_score_is_one_over_efficiency():
+    rng = np.random.default_rng(1)
+    scores, labels = rng.random(200_000), rng.random(200_000) < 0.5
+    assert rejection(scores, labels, 0.3) == pytest.approx(1 / 0.3, rel=0.02)
+
+
+def test_binned_efficiency_loses_nothing():
+    value = np.array([-1.0, 0.0, 0.5, 1.0, 2.0, 3.0, np.nan])
+    passed = np.array([True, True, False, True, True, True, True])
+    valid = np.array([True] * 6 + [True])
+    binned = binned_efficiency(value, passed, np.array([0.0, 1.0, 2.0]), valid)
+    # The last bin contains its upper edge.
+    assert binned.ratio.total.tolist() == [2, 2]
+    assert binned.ratio.passed.tolist() == [1, 2]
+    assert binned.outside == 3
+    masked = binned_efficiency(value, passed, np.array([0.0, 1.0, 2.0]), value == 0.5)
+    assert masked.ratio.total.tolist() == [1, 0]
+    assert np.isnan(masked.ratio.value[1])
+
+
+@pytest.mark.parametrize("edges", [[1.0], [1.0, 1.0], [2.0, 1.0]])
+def test_binned_efficiency_refuses_edges(edges):
+    with pytest.raises(ConfigError, match="ascend"):
+        binned_efficiency(np.zeros(2), np.zeros(2, bool), np.array(edges))
+
+
+def test_binned_efficiency_refuses_shapes():
+    with pytest.raises(DataError, match=r"\(3,\)"):
+        binned_efficiency(np.zeros(3), np.zeros(2, bool), np.array([0.0, 1.0]))
