@@ -2,9 +2,9 @@
 
     python benchmarks/trackml_graphs.py --data ../shared/data/tracking/trackml_graphs --json out.json
 
-`--data` holds the folders `train` and `test` with graphs in the HEP.TrkX format (`recon.io.trackml_graphs`): the hits of
-the ten barrel layers and the candidate segments between neighbouring layers. The network, its loss and the training are
-those of the track finder; only the inputs are fewer, as these files have no cluster shapes.
+`--data` holds the folders `train` and `test` with graphs in the HEP.TrkX format (`recon.io.trackml_graphs`): the hits
+of the ten barrel layers and the candidate segments between neighbouring layers. The network, its loss and the training
+are those of the track finder; only the inputs are fewer, as these files have no cluster shapes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from flax import nnx
 
 from recon.display.curves import plot_lines
 from recon.geometry import delta_phi
-from recon.graphs import sender_order
 from recon.io.trackml_graphs import SegmentGraph, read_segment_graphs
 from recon.metrics import auc, efficiency_purity, roc
 from recon.tracking.data import LabelledGraph, pad_alike
@@ -39,6 +39,8 @@ from recon.train.state import TrainState, create_state, make_train_step, merge_m
 
 NODE_INPUTS, EDGE_INPUTS = NODE_FEATURES[:3], EDGE_FEATURES[:6]
 """The geometric features of the track finder's own graphs, under their names: `mirror` knows which ones change sign."""
+
+SHAPES = 3
 
 PUBLISHED = {
     "HEP.TrkX, about, as commonly quoted": (None, 0.959, 0.957),
@@ -66,12 +68,12 @@ class Benchmark:
     """
 
     data: Path
-    steps: int = 3000
+    steps: int = 2000
     seed: int = 0
     hidden: int = 32
     layers: int = 6
     learning_rate: float = 3e-3
-    ema_decay: float = 0.998
+    ema_decay: float = 0.995
     events: int | None = None
     output: Path | None = None
     json: Path | None = None
@@ -99,7 +101,7 @@ def labelled_graph(graph: SegmentGraph) -> LabelledGraph:
         edges=np.stack([edge[name] for name in EDGE_INPUTS], 1).astype(np.float32),
         senders=inner,
         receivers=outer,
-        sender_order=sender_order(inner),
+        sender_order=np.argsort(inner, kind="stable").astype(np.int32),
         node_valid=np.ones(len(r), bool),
         edge_valid=np.ones(len(inner), bool),
         label=graph.label,
@@ -108,8 +110,11 @@ def labelled_graph(graph: SegmentGraph) -> LabelledGraph:
 
 
 def load(directory: Path, events: int | None = None) -> list[LabelledGraph]:
-    """The graphs of a folder, padded to one shape."""
-    return pad_alike([labelled_graph(graph) for graph in read_segment_graphs(directory)[:events]])
+    """The graphs of a folder by size, padded to three shapes: one would waste a third of the work."""
+    graphs = [labelled_graph(graph) for graph in read_segment_graphs(directory)[:events]]
+    graphs.sort(key=lambda graph: len(graph.edges))
+    cuts = [round(len(graphs) * part / SHAPES) for part in range(SHAPES + 1)]
+    return [padded for low, high in pairwise(cuts) if low < high for padded in pad_alike(graphs[low:high])]
 
 
 def train(graphs: Sequence[LabelledGraph], config: Benchmark, directory: Path) -> TrainState:
@@ -147,12 +152,15 @@ def _logits(network: EdgeClassifier, graph: LabelledGraph) -> jax.Array:
 
 
 def score(network: EdgeClassifier, graphs: Sequence[LabelledGraph]) -> tuple[np.ndarray, np.ndarray, float]:
-    """Logits and labels of the segments of all events, and the CPU time of an event without compilation."""
-    _logits(network, graphs[0]).block_until_ready()
-    start = time.process_time()
-    logits = [np.asarray(_logits(network, graph))[graph.edge_valid] for graph in graphs]
-    seconds = (time.process_time() - start) / len(graphs)
-    return np.concatenate(logits), np.concatenate([g.label[g.edge_valid] for g in graphs]), seconds
+    """Logits and labels of the segments of all events, and the CPU time of an event: compiled, best of three."""
+    for graph in {graph.edges.shape: graph for graph in graphs}.values():
+        _logits(network, graph).block_until_ready()
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        logits = [np.asarray(_logits(network, graph))[graph.edge_valid] for graph in graphs]
+        seconds.append((time.process_time() - start) / len(graphs))
+    return np.concatenate(logits), np.concatenate([g.label[g.edge_valid] for g in graphs]), min(seconds)
 
 
 def break_even(logits: np.ndarray, label: np.ndarray) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import numpy as np
 
@@ -25,7 +25,8 @@ FILL: Mapping[str, Any] = {
 }
 """What padding holds, by field; 0 and false elsewhere. `receivers` repeats its last value: the list stays sorted."""
 
-EventT = TypeVar("EventT", bound=NamedTuple)
+EventT = TypeVar("EventT", bound=tuple[Any, ...])
+"""One of the NamedTuples of `recon.types`."""
 
 
 def bucket_size(n: int, smallest: int = 8, steps_per_octave: int = STEPS_PER_OCTAVE) -> int:
@@ -37,14 +38,20 @@ def bucket_size(n: int, smallest: int = 8, steps_per_octave: int = STEPS_PER_OCT
         steps_per_octave: sizes of the ladder between a number and its double.
 
     Raises:
-        ConfigError: a negative number of items, or a ladder that does not begin at 1 or more.
+        ConfigError: a negative number of items, or a ladder that does not begin at 1 or more or has no steps.
     """
-    if n < 0 or smallest < 1:
-        raise ConfigError(f"bucket_size(n={n}, smallest={smallest}): allowed are n >= 0 and smallest >= 1")
+    if n < 0 or smallest < 1 or steps_per_octave < 1:
+        raise ConfigError(
+            f"bucket_size(n={n}, smallest={smallest}, steps_per_octave={steps_per_octave}): "
+            "allowed are n >= 0 and 1 or more for the others"
+        )
     if n <= smallest:
         return smallest
-    step = math.ceil(steps_per_octave * math.log2(n / smallest) - 1e-9)
-    return 8 * math.ceil(smallest * 2 ** (step / steps_per_octave) / 8)
+    # Sizes are rounded up to a multiple of 8: the one before may hold n already.
+    step = max(math.ceil(steps_per_octave * math.log2(n / smallest)) - 1, 1)
+    while (size := 8 * math.ceil(smallest * 2 ** (step / steps_per_octave) / 8)) < n:
+        step += 1
+    return size
 
 
 def pad_event(event: EventT, capacity: Mapping[str, int]) -> EventT:
@@ -65,9 +72,8 @@ def pad_event(event: EventT, capacity: Mapping[str, int]) -> EventT:
         raise ConfigError(
             f"pad_event: {type(event).__name__} has no axis {', '.join(unknown)}; it has {', '.join(sorted(known))}"
         )
-    columns = event._asdict()
-    padded = {name: _pad(name, np.asarray(columns[name]), axes[name], capacity) for name in columns}
-    return event._replace(**padded)
+    columns = zip(axes, event, strict=True)
+    return type(event)(*(_pad(name, np.asarray(column), axes[name], capacity) for name, column in columns))
 
 
 def stack_events(events: Sequence[EventT]) -> EventT:
@@ -81,15 +87,13 @@ def stack_events(events: Sequence[EventT]) -> EventT:
     """
     if not events:
         raise DataError("stack_events was given no event; at least one is needed")
-    columns = {}
-    for name in events[0]._fields:
-        arrays = [np.asarray(getattr(event, name)) for event in events]
-        if len(shapes := {array.shape for array in arrays}) > 1:
+    kind = type(events[0])
+    for name, column in zip(_axes(kind), zip(*events, strict=True), strict=True):
+        if len(shapes := {np.shape(array) for array in column}) > 1:
             raise DataError(
                 f"stack_events: {name} has the shapes {sorted(shapes)}; pad all events to the same capacity first"
             )
-        columns[name] = np.stack(arrays)
-    return events[0]._replace(**columns)
+    return kind(*(np.stack(column) for column in zip(*events, strict=True)))
 
 
 @cache
@@ -110,6 +114,8 @@ def _pad(name: str, column: np.ndarray, axes: tuple[str, ...], capacity: Mapping
         if target < length:
             raise CapacityError(f"rows of {name}", target, length, f"the capacity of axis {axis}")
         widths.append((0, target - length))
+    if not widths:
+        return column
     if name == "receivers" and column.size:
         return np.pad(column, widths, mode="edge")
     return np.pad(column, widths, constant_values=FILL.get(name, 0))

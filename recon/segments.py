@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int32, Shaped
+from jaxtyping import Bool, Float, Int32, Shaped
+
+from recon.types import Array
 
 Values = Float[Array, "rows *features"]
 Segments = Int32[Array, " rows"]
@@ -91,7 +93,7 @@ def connected_components(
     # An edge that is left out joins node 0 to itself.
     one, other = jnp.where(valid, senders, 0), jnp.where(valid, receivers, 0)
 
-    def hook(state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def hook(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         parent, _ = state
         grandparent = parent[parent]
         smaller = jnp.minimum(grandparent[one], grandparent[other])

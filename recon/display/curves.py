@@ -51,7 +51,8 @@ class WorkingPoint(NamedTuple):
 
 def binomial_points(binned: Binned) -> Points:
     """Efficiencies with Clopper-Pearson intervals; bins without entries are NaN."""
-    return Points(binned.edges, binned.ratio.value, *binned.ratio.interval("clopper-pearson"))
+    low, high = binned.ratio.interval("clopper-pearson")
+    return Points(binned.edges, np.asarray(binned.ratio.value), np.asarray(low), np.asarray(high))
 
 
 def plot_points(

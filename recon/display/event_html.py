@@ -37,13 +37,8 @@ def write_event_html(path: Path, scene: Scene) -> None:
     """
     if path.suffix != ".html":
         raise ConfigError(f"cannot write {path}: allowed are file names that end in .html")
-    traces = [] if scene.outline is None else [_outline_trace(scene.outline)]
-    traces.append(_hit_trace(scene.hits, f"hits ({len(scene.hits)})", color="#9a9a9a", size=1.3, opacity=0.6))
-    for row, group in enumerate(scene.groups):
-        traces += _group_traces(group, f"group{row}")
-    figure = go.Figure(traces, layout=_layout(scene))
     path.parent.mkdir(parents=True, exist_ok=True)
-    page = figure.to_html(
+    page = event_figure(scene).to_html(
         include_plotlyjs=True,
         include_mathjax=False,
         full_html=True,
@@ -53,6 +48,19 @@ def write_event_html(path: Path, scene: Scene) -> None:
     path.write_text(
         page.replace("<head>", f"<head><title>{escape(scene.title)}</title>{_PAGE_STYLE}", 1), "utf-8"
     )
+
+
+def event_figure(scene: Scene) -> go.Figure:
+    """The display as a plotly figure, for notebooks.
+
+    Args:
+        scene: the event.
+    """
+    traces = [] if scene.outline is None else [_outline_trace(scene.outline)]
+    traces.append(_hit_trace(scene.hits, f"hits ({len(scene.hits)})", color="#9a9a9a", size=1.3, opacity=0.6))
+    for row, group in enumerate(scene.groups):
+        traces += _group_traces(group, f"group{row}")
+    return go.Figure(traces, layout=_layout(scene))
 
 
 def _layout(scene: Scene) -> dict[str, Any]:
@@ -145,12 +153,12 @@ def _outline_trace(outline: Outline) -> go.Scatter3d:
     """Circles at the ends of the cylinders, joined by straight lines, and at the rims of the discs."""
     turn = np.linspace(0, 2 * np.pi, _CIRCLE_POINTS)
     pieces = []
-    for radius, low, high in outline.cylinders:
+    for radius, low, high in outline.cylinders.tolist():
         pieces += [_circle(radius, z, turn) for z in (low, high)]
         for angle in np.linspace(0, 2 * np.pi, _STRAIGHT_LINES, endpoint=False):
             end = np.array([radius * np.cos(angle), radius * np.sin(angle)])
             pieces.append(np.array([[*end, low], [*end, high]]))
-    for z, low, high in outline.discs:
+    for z, low, high in outline.discs.tolist():
         pieces += [_circle(radius, z, turn) for radius in (low, high)]
     points = [_broken(piece[None]) for piece in pieces] or [np.zeros((0, 3), np.float32)]
     x, y, z = np.concatenate(points).T

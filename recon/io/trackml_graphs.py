@@ -7,6 +7,7 @@ each marked true or false.
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,11 +64,19 @@ def read_segment_graph(path: str | Path) -> SegmentGraph:
     path = Path(path)
     arrays = _load(path)
     cylindrical = (arrays["node_features"] * SCALE).astype(np.float32)
-    refuse(~np.isfinite(cylindrical).all(axis=1), arrays["node_features"], str(path), "node_features", "it must be finite")
+    refuse(
+        ~np.isfinite(cylindrical).all(axis=1),
+        arrays["node_features"],
+        str(path),
+        "node_features",
+        "it must be finite",
+    )
     senders, receivers, label = (arrays[name] for name in ("senders", "receivers", "edge_label"))
     for name, rows in (("senders", senders), ("receivers", receivers)):
         outside = (rows < 0) | (rows >= len(cylindrical))
-        refuse(outside, rows, str(path), name, f"allowed are the rows of the hits, 0 to {len(cylindrical) - 1}")
+        refuse(
+            outside, rows, str(path), name, f"allowed are the rows of the hits, 0 to {len(cylindrical) - 1}"
+        )
     refuse((label != 0) & (label != 1), label, str(path), "edge_label", "allowed are 0 and 1")
     inwards = cylindrical[senders, 0] >= cylindrical[receivers, 0]
     refuse(inwards, senders, str(path), "senders", "the sender must be the inner hit")
@@ -84,19 +93,30 @@ def read_segment_graph(path: str | Path) -> SegmentGraph:
 def _load(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file, checked for presence and shape."""
     try:
-        with np.load(path) as file:
+        # Opened here: NumPy leaves a file that it cannot read open.
+        with path.open("rb") as handle, np.load(handle) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read as .npz: {error}") from error
+    _check_shapes(arrays, path)
+    return arrays
+
+
+def _check_shapes(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     missing = [name for name in COLUMNS if name not in arrays]
     if missing:
-        raise DataError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(sorted(arrays)) or 'nothing'}")
+        given = ", ".join(sorted(arrays)) or "nothing"
+        raise DataError(f"{path} lacks {', '.join(missing)}; it holds {given}")
     for name, axes in COLUMNS.items():
         if arrays[name].ndim != axes:
             raise DataError(f"{path}: {name} has shape {arrays[name].shape}; {axes} axes are needed")
-    if arrays["node_features"].shape[1] != len(SCALE):
-        raise DataError(f"{path}: node_features has {arrays['node_features'].shape[1]} columns; r, phi, z are needed")
-    lengths = {len(arrays[name]) for name in ("senders", "receivers", "edge_label")}
-    if len(lengths) > 1:
-        raise DataError(f"{path}: senders, receivers and edge_label have {sorted(lengths)} rows, not the same number")
-    return arrays
+    nodes = arrays["node_features"]
+    if nodes.shape[1] != len(SCALE):
+        raise DataError(f"{path}: node_features has {nodes.shape[1]} columns; r, phi, z are needed")
+    for name in ("senders", "receivers"):
+        if not np.issubdtype(arrays[name].dtype, np.integer):
+            raise DataError(f"{path}: {name} holds {arrays[name].dtype}; whole numbers are needed")
+    lengths = {name: len(arrays[name]) for name in ("senders", "receivers", "edge_label")}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise DataError(f"{path}: {listed}; one row a segment is needed in each")

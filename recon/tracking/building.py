@@ -25,7 +25,8 @@ class BuildingConfig:
 
     Attributes:
         edge_score: segments below this score are not walked.
-        attach_score: segments below this score attach no second hit on a layer.
+        attach_score: segments below this score attach no loose hit to a track.
+        attach_rounds: how many loose hits in a row may follow one another.
         attach_to: shortest chain that takes second hits on its layers, in hits: a short track whose every layer overlaps has
             twice as many hits as its chain.
         min_hits: shortest candidate, in hits.
@@ -33,8 +34,9 @@ class BuildingConfig:
     """
 
     edge_score: float = 0.2
-    attach_score: float = 0.4
+    attach_score: float = 0.6
     attach_to: int = 4
+    attach_rounds: int = 2
     min_hits: int = 6
     max_steps: int = 24
 
@@ -141,50 +143,36 @@ def _jump_to_head(parent: Int32[Array, " n"], steps: int) -> Int32[Array, " n"]:
     return parent
 
 
-def attach_overlaps(
+def attach_loose(
     chains: Chains,
     score: Float32[Array, " e"],
     senders: Int32[Array, " e"],
     receivers: Int32[Array, " e"],
     edge_valid: Bool[Array, " e"],
-    layer: Int32[Array, " n"],
     config: BuildingConfig,
 ) -> Int32[Array, " n"]:
-    """Give hits that are on no long chain to the chain they point at; returns the head node of every node's track.
+    """Give hits that are on no long chain to the track they point at; returns the head node of every node's track.
 
     Where sensors overlap a particle leaves two hits on a layer: both are connected to its hits before and after, but the
-    walk takes one. The other joins through its best segment, as long as the chain has exactly one hit on its layer.
+    walk takes one. Others were cut off because one segment of theirs is missing. Both kinds join through their best
+    segment, those next to a chain first, those behind them after. What joins wrongly is an outlier to the fit.
     """
     n = chains.head.shape[0]
-    long = chains.length >= config.attach_to
     alive = edge_valid & (score > config.attach_score)
-    best = jnp.full(n, 0.0)
-    target = jnp.full(n, n, jnp.int32)
-    for loose, other, is_sorted in ((receivers, senders, True), (senders, receivers, False)):
-        joins = alive & ~long[loose] & long[other]
-        value, neighbour = _best_neighbour(
-            jnp.where(joins, score, -jnp.inf), loose, other, n, is_sorted=is_sorted
-        )
-        better = value > best
-        best, target = jnp.where(better, value, best), jnp.where(better, neighbour, target)
-    goal = chains.head[jnp.minimum(target, n - 1)]
-    has_target = target < n
-    return jnp.where(has_target & _one_on_layer(chains, long, goal, layer), goal, chains.head)
-
-
-def _one_on_layer(
-    chains: Chains, long: Bool[Array, " n"], goal: Int32[Array, " n"], layer: Int32[Array, " n"]
-) -> Bool[Array, " n"]:
-    """Whether a node's goal chain already has a hit on the node's layer, from one bit mask of layers a chain."""
-    n = layer.shape[0]
-    word, bit = layer // 32, layer % 32
-    masks = []
-    for index in range(2):
-        flags = jnp.where(long & (word == index), jnp.left_shift(jnp.uint32(1), bit.astype(jnp.uint32)), 0)
-        # A chain crosses a layer once, so the sum of its bits is their union.
-        masks.append(jnp.zeros(n, jnp.uint32).at[chains.head].add(flags.astype(jnp.uint32)))
-    mask = jnp.where(word == 0, masks[0][goal], masks[1][goal])
-    return (mask >> bit.astype(jnp.uint32)) & 1 == 1
+    head, taken = chains.head, chains.length >= config.attach_to
+    for _ in range(config.attach_rounds):
+        best, target = jnp.zeros(n), jnp.full(n, n, jnp.int32)
+        for loose, other, is_sorted in ((receivers, senders, True), (senders, receivers, False)):
+            joins = alive & ~taken[loose] & taken[other]
+            value, neighbour = _best_neighbour(
+                jnp.where(joins, score, -jnp.inf), loose, other, n, is_sorted=is_sorted
+            )
+            better = value > best
+            best, target = jnp.where(better, value, best), jnp.where(better, neighbour, target)
+        joined = target < n
+        head = jnp.where(joined, head[jnp.minimum(target, n - 1)], head)
+        taken |= joined
+    return head
 
 
 class Candidates(NamedTuple):

@@ -30,11 +30,11 @@ class CleaningConfig:
     """
 
     hit_chi2: float = 25.0
-    outlier_share: float = 0.5
+    outlier_share: float = 0.99
     rounds: int = 1
     min_hits: int = 6
     pt_min: float = 0.0
-    chi2_per_dof: float = 50.0
+    chi2_per_dof: float = 1000.0
 
     def __post_init__(self) -> None:
         if self.hit_chi2 <= 0 or self.chi2_per_dof <= 0:

@@ -38,7 +38,8 @@ class TrackingConfig:
     )
     building: BuildingConfig = field(default_factory=BuildingConfig)
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
-    fit: FitConfig = field(default_factory=FitConfig)
+    # Candidates with a wrong hit move far in their last step: the cleaning judges them, not the fit.
+    fit: FitConfig = field(default_factory=lambda: FitConfig(iterations=2, max_step=1e6))
 
     def to_json(self) -> dict[str, Any]:
         """A tree of plain values, the inverse of `from_json`."""

@@ -187,11 +187,14 @@ def fit_tracks(
     # Strips measure along u; the precision along v decides how well a point fixes the line in z.
     helix = fit_helix(*position, planes.weight[1], planes.mask)
     arc = arc_of_point(helix, position[0], position[1])
-    for _ in range(config.iterations - 1):
-        problem = _linearize(helix, planes, surfaces, arc, config)
-        information, _ = filter_inwards(weak_information(PRIOR, helix.d0), problem.slots)
-        estimate = solve(transport_information(information, perigee_matrix(helix)))
-        helix, arc = _move(helix, estimate), problem.arc
+
+    def iterate(_: int, state: tuple[Helix, Array]) -> tuple[Helix, Array]:
+        problem = _linearize(state[0], planes, surfaces, state[1], config)
+        information, _ = filter_inwards(weak_information(PRIOR, state[0].d0), problem.slots)
+        estimate = solve(transport_information(information, perigee_matrix(state[0])))
+        return _move(state[0], estimate), problem.arc
+
+    helix, arc = jax.lax.fori_loop(0, config.iterations - 1, iterate, (helix, arc))
     problem = _linearize(helix, planes, surfaces, arc, config)
     begin = weak_information(PRIOR, helix.d0)
     information, outer = filter_inwards(begin, problem.slots)
@@ -244,7 +247,8 @@ def _linearize(
     helix: Helix, planes: Planes, surfaces: FitSurfaces, arc: Float[Array, "k t"], config: FitConfig
 ) -> _Linearized:
     """Cross sensors and cylinders and sort them along the track."""
-    crossings = cross_planes(helix, planes, arc)
+    # The barriers keep XLA from computing a value again in every expression that uses it.
+    crossings = jax.lax.optimization_barrier(cross_planes(helix, planes, arc))
     along = _sensor_surfaces(helix, planes, crossings, config)
     cylinder_arc, cylinder_path = cross_cylinders(helix, surfaces.radius, surfaces.thickness)
     cylinder_variance = scattering_variance(cylinder_path, momentum(helix, config.field), config.mass)
@@ -257,6 +261,7 @@ def _linearize(
         )
         positions.append((along.arc < cylinder_arc[number]).sum(0))
         along = insert_surface(along, cylinder, positions[-1])
+    along = jax.lax.optimization_barrier(along)
     steps = jnp.diff(along.arc, axis=0, prepend=0)
     slots = Slots(
         inside=material_effects(helix, along.variance_inside, along.loss_inside, config.field, config.mass),

@@ -12,12 +12,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from recon.geometry import closest_approach, sinc
+from recon.geometry import closest_approach
 
 MIN_CURVATURE = 1e-10
 """Below this (1/mm, 6,000 TeV in 2 T) a track counts as straight; keeps divisions finite."""
 
-Scalar = Float[Array, "*#shape"]
+MAX_HALF_TURN = 1.8
+"""Tracks that turn by more than twice this between two points (rad) are not described; keeps the series bounded."""
 
 
 class Helix(NamedTuple):
@@ -75,14 +76,15 @@ def arc_terms(kappa: Float[Array, " t"], arc: Float[Array, "*s t"]) -> ArcTerms:
     Returns:
         All terms, as accurate for straight tracks as for curled ones.
     """
-    half = 0.5 * kappa * arc
-    half_sinc, half_cos = sinc(half), jnp.cos(half)
+    half = jnp.clip(0.5 * kappa * arc, -MAX_HALF_TURN, MAX_HALF_TURN)
+    x = half**2
+    # Taylor series: over half circles they are exact in single precision and much faster than library calls.
+    half_sinc = 1 - x / 6 * (1 - x / 20 * (1 - x / 42 * (1 - x / 72 * (1 - x / 110 * (1 - x / 156)))))
+    half_cos = 1 - x / 2 * (1 - x / 12 * (1 - x / 30 * (1 - x / 56 * (1 - x / 90 * (1 - x / 132)))))
     half_sin = half * half_sinc
-    turn_squared = 4 * half**2
-    # Series of 6 (x - sin x) / x^3; the closed form cancels in single precision for |x| < 0.1.
-    series = 1 - turn_squared / 20 * (
-        1 - turn_squared / 42 * (1 - turn_squared / 72 * (1 - turn_squared / 110 * (1 - turn_squared / 156)))
-    )
+    # 6 (y - sin y) / y^3 with y = 2 half; the closed form would cancel for small y.
+    y = 4 * x
+    series = 1 - y / 20 * (1 - y / 42 * (1 - y / 72 * (1 - y / 110 * (1 - y / 156))))
     return ArcTerms(
         arc=arc,
         sin_turn=2 * half_sin * half_cos,

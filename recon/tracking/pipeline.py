@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int32
 
-from recon.tracking.building import Candidates, attach_overlaps, list_candidates, walk
+from recon.tracking.building import Candidates, attach_loose, list_candidates, walk
 from recon.tracking.capacity import (
     MAX_TRIES,
     TrackingCapacity,
@@ -57,7 +57,7 @@ def build(
     hit = jnp.minimum(graph.hit, n_hits - 1)
     ends = (scores, edges.senders, edges.receivers, edges.valid)
     chains = walk(*ends, n_nodes, config.building)
-    head = attach_overlaps(chains, *ends, hits.layer[hit], config.building)
+    head = attach_loose(chains, *ends, config.building)
     # Along a track from the beam line the distance to the origin grows, in the barrel and in the discs alike.
     distance = jnp.linalg.norm(hits.position[hit], axis=1)
     found = list_candidates(

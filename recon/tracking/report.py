@@ -219,8 +219,8 @@ def to_markdown(
     return text
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def _finite(value: float | int) -> float | int | None:
+    return value if math.isfinite(value) else None
 
 
 def _ratio_json(ratio: Ratio) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def test_incomplete_edge_lists_are_refused():
         graphs.to_graph(nodes, edges, edge_list._replace(overflow=np.array(True)))
 
 
-@pytest.mark.parametrize("name, value", [("senders", 5), ("receivers", -1)])
+@pytest.mark.parametrize(("name", "value"), [("senders", 5), ("receivers", -1)])
 def test_edges_to_nowhere_are_refused(name, value):
     nodes, edges, edge_list = event()
     ends = getattr(edge_list, name).copy()

@@ -65,7 +65,7 @@ def test_bucket_grows_with_n():
     assert sizes == sorted(sizes)
 
 
-@pytest.mark.parametrize("arguments", [(-1,), (5, 0)])
+@pytest.mark.parametrize("arguments", [(-1,), (5, 0), (5, 8, 0)])
 def test_bucket_refuses(arguments):
     with pytest.raises(ConfigError, match="allowed are n >= 0"):
         bucket_size(*arguments)

@@ -91,7 +91,7 @@ def test_components_by_hand():
     np.testing.assert_array_equal(labels, [0, 1, 2, 1, 1, 5])
 
 
-@pytest.mark.parametrize("nodes, edges", [(1, 1), (30, 10), (300, 250), (300, 900)])
+@pytest.mark.parametrize(("nodes", "edges"), [(1, 1), (30, 10), (300, 250), (300, 900)])
 def test_components_against_search_and_scipy(nodes, edges):
     senders, receivers, valid = random_graph(nodes, nodes, edges)
     labels = np.asarray(segments.connected_components(senders, receivers, valid, nodes))

@@ -57,7 +57,7 @@ def helix_event(rng, n_particles=30, n_noise=60, number=0):
     """Ten hits a particle along its true helix in 2 T, and noise; hits in random order."""
     pt, eta, phi = (
         rng.uniform(0.6, 6, n_particles),
-        rng.uniform(-3, 3, n_particles),
+        rng.uniform(-2.3, 2.3, n_particles),
         rng.uniform(-3, 3, n_particles),
     )
     truth = Particles(

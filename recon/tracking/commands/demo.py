@@ -55,7 +55,9 @@ def demo(
     write_tracks(output / "tracks.root", ((event, find_tracks(event, model)) for event in sample))
     for path in (written["report"], output / "tracks.root", *draw(sample[0], model, output / "event")):
         console.print(f"wrote {path}")
-    write_json(json, to_json(results, title=title, selection=TargetSelection(), candidates=CandidateSelection()))
+    write_json(
+        json, to_json(results, title=title, selection=TargetSelection(), candidates=CandidateSelection())
+    )
     console.print(f"from collisions to tracks in {time.monotonic() - begin:.0f} s")
 
 

@@ -1,0 +1,70 @@
+"""Dense layers: forward by hand, the blocked weight gradient against one product, normalisation against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from recon.errors import ConfigError
+from recon.nn.mlp import MLP, layer_norm, product, weight_gradient
+
+
+def normal(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
+
+
+@pytest.mark.parametrize("rows", [0, 5, 256, 700])
+@pytest.mark.parametrize("features", [3, 128])
+def test_weight_gradient_is_the_product(rows, features):
+    inputs, slope = normal(rows, features), normal(rows, 4, seed=1)
+    np.testing.assert_allclose(weight_gradient(inputs, slope), inputs.T @ slope, rtol=1e-4, atol=1e-4)
+
+
+def test_product_has_the_gradients_of_a_product():
+    inputs, matrix = normal(600, 5), normal(5, 3, seed=1)
+
+    def total(multiply, *arguments):
+        return jnp.sin(multiply(*arguments)).sum()
+
+    ours = jax.grad(total, argnums=(1, 2))(product, inputs, matrix)
+    plain = jax.grad(total, argnums=(1, 2))(jnp.matmul, inputs, matrix)
+    for one, other in zip(ours, plain, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(product(inputs, matrix), inputs @ matrix)
+
+
+def test_layer_norm():
+    inputs, scale, shift = normal(4, 6), normal(6, seed=1), normal(6, seed=2)
+    mean, deviation = inputs.mean(1, keepdims=True), inputs.std(1, keepdims=True)
+    expected = (inputs - mean) / np.sqrt(np.square(deviation) + 1e-5) * scale + shift
+    np.testing.assert_allclose(layer_norm(inputs, scale, shift), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_layer_norm_of_a_constant_row_has_a_finite_gradient():
+    slope = jax.grad(lambda x: layer_norm(x, jnp.ones(3), jnp.zeros(3))[0, 0])(jnp.zeros((1, 3)))
+    assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("activate_last", [False, True])
+def test_perceptron_against_numpy(activate_last):
+    network = MLP([3, 8, 8, 2], activate_last=activate_last, rngs=nnx.Rngs(0))
+    values = inputs = np.asarray(normal(10, 3))
+    for index, layer in enumerate(network.layers):
+        values = values @ np.asarray(layer.kernel[...]) + np.asarray(layer.bias[...])
+        if index < 2 or activate_last:
+            values = np.maximum(values, 0)
+    np.testing.assert_allclose(network(jnp.asarray(inputs)), values, rtol=1e-4, atol=1e-5)
+    assert (values < 0).any() != activate_last
+
+
+def test_permuting_rows_permutes_the_result():
+    network, inputs = MLP([3, 8, 2], rngs=nnx.Rngs(0)), normal(20, 3)
+    order = np.random.default_rng(1).permutation(20)
+    np.testing.assert_allclose(network(inputs[order]), network(inputs)[order], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [[], [3], [3, 0]])
+def test_sizes_are_checked(sizes):
+    with pytest.raises(ConfigError, match="two or more positive sizes"):
+        MLP(sizes, rngs=nnx.Rngs(0))
