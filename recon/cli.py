@@ -60,27 +60,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["--version"]:
         print(__version__)
         return 0
-    if len(words) < 2 or words[0].startswith("-"):
+    command = (words[0] if words else "", words[1] if len(words) > 1 else "")
+    if command not in COMMANDS:
         print(_usage())
-        return 0 if words[:1] in ([], ["-h"], ["--help"]) else USER_ERROR
-    verb, task = words[:2]
-    errors = Console(stderr=True)
-    if (verb, task) not in COMMANDS:
-        errors.print(f"there is no command {verb} {task}", style="bold red", markup=False, highlight=False)
-        print(_usage())
-        return USER_ERROR
-    module, name = COMMANDS[verb, task][0].split(":")
+        if not words or not {"-h", "--help"}.isdisjoint(command):
+            return 0
+        return _fail(f"there is no command {' '.join(command).strip()!r}")
+    module, name = COMMANDS[command][0].split(":")
     try:
-        tyro.cli(getattr(import_module(module), name), prog=f"recon {verb} {task}", args=words[2:])
+        tyro.cli(getattr(import_module(module), name), prog=f"recon {' '.join(command)}", args=words[2:])
     except ReconError as error:
-        errors.print(f"error: {error}", style="bold red", markup=False, highlight=False)
-        return USER_ERROR
-    except FileNotFoundError as error:
-        errors.print(
-            f"error: no such file: {error.filename}", style="bold red", markup=False, highlight=False
-        )
-        return USER_ERROR
+        return _fail(str(error))
+    except OSError as error:
+        # A file that is not there, a folder in its place, a disk that is full.
+        return _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error))
     return 0
+
+
+def _fail(message: str) -> int:
+    """Say what the user did wrong, on one line however narrow the screen is."""
+    errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    errors.print(f"error: {' '.join(message.split())}", style="bold red")
+    return USER_ERROR
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Angles, pseudorapidity and helices: pure functions of NumPy or JAX arrays.
 
-A function works on whatever it is given: all NumPy in, NumPy out; one JAX array in, JAX out. Every helix lies in a
-solenoidal field along +z. Perigee parameters are (d0, z0, phi, theta, q/p) at the point of closest approach to the
-z axis, in mm, rad and 1/GeV; the perigee is at (-d0 sin phi, d0 cos phi, z0), the sign convention of ACTS.
+A function works on whatever it is given: all NumPy in, NumPy out; one JAX array in, JAX out. Every helix
+lies in a solenoidal field along +z. Perigee parameters are (d0, z0, phi, theta, q/p) at the point of closest
+approach to the z axis, in mm, rad and 1/GeV; the perigee is at (-d0 sin phi, d0 cos phi, z0), the sign
+convention of ACTS.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from jaxtyping import Float
 from recon.types import Array
 
 LIGHT = 0.299792458e-3
-"""Speed of light as GeV / (T mm): a track of charge e and pT (GeV) in B (T) has the radius pT / (LIGHT B) in mm."""
+"""Speed of light in GeV / (T mm): charge e and pT in B bend with the radius pT / (LIGHT B)."""
 
 Real = Float[Array, "..."] | float
 """A scalar or an array of any shape."""
@@ -195,7 +196,7 @@ def helix_position(perigee: Float[Array, "... 5"], path: Real, field: float) -> 
 
     Args:
         perigee: d0, z0, phi, theta, q/p.
-        path: length along the helix in three dimensions, mm; broadcasts against the leading axes of `perigee`.
+        path: length along the helix in three dimensions, mm; broadcasts with the leading axes of `perigee`.
         field: along +z, T.
 
     Returns:
@@ -217,7 +218,7 @@ def helix_direction(perigee: Float[Array, "... 5"], path: Real, field: float) ->
 
     Args:
         perigee: d0, z0, phi, theta, q/p.
-        path: length along the helix in three dimensions, mm; broadcasts against the leading axes of `perigee`.
+        path: length along the helix in three dimensions, mm; broadcasts with the leading axes of `perigee`.
         field: along +z, T.
 
     Returns:
@@ -249,7 +250,7 @@ def closest_approach(x: Real, y: Real, cos_phi: Real, sin_phi: Real, kappa: Real
     """
     xp = array_namespace(x, y, cos_phi, sin_phi, kappa)
     along, aside = x * cos_phi + y * sin_phi, y * cos_phi - x * sin_phi
-    # (1 + kappa d0)^2 = (kappa along)^2 + (1 + kappa aside)^2 is the distance of the circle's centre from the axis.
+    # Distance of the circle's centre from the axis: (1 + kappa d0)^2 = (kappa along)^2 + (1 + kappa aside)^2.
     excess = kappa * (along**2 + aside**2) + 2 * aside
     d0 = excess / (1 + xp.sqrt(xp.maximum(1 + kappa * excess, 1e-12)))
     turn = xp.arctan2(kappa * along, 1 + kappa * aside)

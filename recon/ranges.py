@@ -1,7 +1,7 @@
 """Ragged ranges in static shapes: the one building block behind every candidate search.
 
-A search that finds a variable number of partners for each of `q` queries is a list of ranges `[first, first + count)`
-into a sorted table. XLA wants rectangles, so the ranges are cut into chunks of `width` slots, the chunks are laid out one
+A search that finds a variable number of partners for each of `q` queries is a list of ranges into a sorted
+table. XLA wants rectangles, so the ranges are cut into chunks of `width` slots, the chunks are laid out one
 after the other in an array of fixed capacity, and what does not fit raises a flag.
 """
 
@@ -19,8 +19,8 @@ class Chunks(NamedTuple):
     """Ranges cut into chunks, in the order of the queries.
 
     Attributes:
-        row: query that the chunk belongs to; the last query for padding.
-        offset: place of the chunk's first slot within its query's range.
+        row: query that the chunk belongs to; padding repeats the last one.
+        offset: place of the chunk's first slot within its query's range; past the range for padding.
         needed: number of chunks that all ranges need; more than the capacity means overflow.
     """
 
@@ -35,8 +35,8 @@ _BLOCK = 256
 def cumulative(x: Int32[Array, " n"], kind: str = "sum") -> Int32[Array, " n"]:
     """Inclusive running sum or maximum of a long vector.
 
-    `jnp.cumsum` costs n log n on a CPU. Here the vector is folded into columns, a scan runs down all columns at once,
-    and the totals of the columns are combined in a second, short pass.
+    `jnp.cumsum` costs n log n on a CPU. Here the vector is folded into columns, a scan runs down all columns
+    at once, and the totals of the columns are combined in a second, short pass.
 
     Args:
         x: values; for `"max"` they must not be negative.
@@ -79,7 +79,7 @@ def chunk_ranges(count: Int32[Array, " q"], width: int, capacity: int) -> Chunks
 
 
 def compact(keep: Bool[Array, " n"], capacity: int) -> tuple[Int32[Array, " c"], Int32[Array, ""]]:
-    """Positions of the true entries, in order, followed by `n` (out of range) as padding; and how many there are."""
+    """Positions of the true entries, in order, padded with `n` (out of range); and how many there are."""
     n = keep.shape[0]
     padded = jnp.pad(keep, (0, -n % _BITS)).reshape(-1, _BITS)
     chunk, slot, needed = compact_slots(padded, capacity)
@@ -100,8 +100,8 @@ def compact_slots(
 ) -> tuple[Int32[Array, " k"], Int32[Array, " k"], Int32[Array, ""]]:
     """(chunk, slot) of the true entries of eight-slot chunks, in order, and how many there are.
 
-    Nothing longer than the number of chunks is scanned and nothing longer than `capacity` is gathered, which makes
-    this several times faster than ranking every slot. Entries past the count repeat the last chunk.
+    Nothing longer than the number of chunks is scanned and nothing longer than `capacity` is gathered, which
+    makes this several times faster than ranking every slot. Entries past the count repeat the last chunk.
     """
     bits = (keep.astype(jnp.int32) << jnp.arange(_BITS)).sum(1)
     kept = chunk_ranges(jax.lax.population_count(bits), 1, capacity)

@@ -6,13 +6,17 @@ A batch is one more leading axis; a length is a capacity, not a count. Units eve
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jax import Array as JaxArray
 from jaxtyping import Bool, Float32, Int32, UInt64
 
-Array = np.ndarray | JaxArray
+if TYPE_CHECKING:
+    # A type checker cannot know on which side of the compiler an array is: on one it is NumPy's, on the other JAX's.
+    Array = Any
+else:
+    Array = np.ndarray | JaxArray
 
 NOISE = -1
 """`hit_particle` of a hit that no particle made, `hit_track` of a hit on no track, `module` of an unknown sensor."""

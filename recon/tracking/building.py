@@ -1,10 +1,10 @@
 """Edge scores to track candidates: a walk through the graph that gives every hit to one track at most.
 
-Segments run outwards, so the graph has no cycles and the best path that ends in a hit follows from the best paths of its
-predecessors, one layer at a time (the walk-through of arXiv:2103.06995, as a dynamic programme). Hits then prefer one
-predecessor each, which turns the graph into a forest; going back inwards every hit keeps the child with the best rest of
-the path. What hangs together after both choices is a chain. A second hit on a layer, where sensors overlap, is on no chain
-and is attached afterwards.
+Segments run outwards, so the graph has no cycles and the best path that ends in a hit follows from the best
+paths of its predecessors, one layer at a time (the walk-through of arXiv:2103.06995, as a dynamic programme).
+Hits then prefer one predecessor each, which turns the graph into a forest; going back inwards every hit keeps the
+child with the best rest of the path. What hangs together after both choices is a chain. A second hit on a layer,
+where sensors overlap, is on no chain and is attached afterwards.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class BuildingConfig:
         edge_score: segments below this score are not walked.
         attach_score: segments below this score attach no loose hit to a track.
         attach_rounds: how many loose hits in a row may follow one another.
-        attach_to: shortest chain that takes second hits on its layers, in hits: a short track whose every layer overlaps has
+        attach_to: shortest chain that takes loose hits, in hits: a short track whose every layer overlaps has
             twice as many hits as its chain.
         min_hits: shortest candidate, in hits.
         max_steps: most layers that a path may cross.
@@ -151,11 +151,12 @@ def attach_loose(
     edge_valid: Bool[Array, " e"],
     config: BuildingConfig,
 ) -> Int32[Array, " n"]:
-    """Give hits that are on no long chain to the track they point at; returns the head node of every node's track.
+    """Give hits on no long chain to the track they point at; returns the head node of every node's track.
 
-    Where sensors overlap a particle leaves two hits on a layer: both are connected to its hits before and after, but the
-    walk takes one. Others were cut off because one segment of theirs is missing. Both kinds join through their best
-    segment, those next to a chain first, those behind them after. What joins wrongly is an outlier to the fit.
+    Where sensors overlap a particle leaves two hits on a layer: both are connected to its hits before and after,
+    but the walk takes one. Others were cut off because one segment of theirs is missing. Both kinds join through
+    their best segment, those next to a chain first, those behind them after. What joins wrongly is an outlier to
+    the fit.
     """
     n = chains.head.shape[0]
     alive = edge_valid & (score > config.attach_score)
@@ -214,7 +215,9 @@ def list_candidates(
     count = jnp.zeros(n, jnp.int32).at[jnp.where(node_valid, head, n)].add(1, mode="drop")
     chosen = count >= config.min_hits
     rank = jnp.cumsum(chosen.astype(jnp.int32))
-    track = jnp.where(node_valid & chosen[head], rank[head] - 1, n)
+    # No row of the table: out of its range even if it has room for more candidates than there are nodes.
+    nowhere = max(n, capacity)
+    track = jnp.where(node_valid & chosen[head], rank[head] - 1, nowhere)
     order_track, _, node = jax.lax.sort((track, distance, jnp.arange(n, dtype=jnp.int32)), num_keys=2)
     place = jnp.arange(n, dtype=jnp.int32)
     first = jnp.full(capacity, n, jnp.int32).at[order_track].min(place, mode="drop")

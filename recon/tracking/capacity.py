@@ -1,7 +1,8 @@
 """How long the arrays of the compiled program are, and what happens when they were too short.
 
-XLA compiles for shapes, so an event is padded to the next size of a ladder, and every inner array gets a length from that
-size. The program reports what it needed: nothing is lost in silence, and `find_tracks` repeats an event that did not fit.
+XLA compiles for shapes, so an event is padded to the next size of a ladder, and every inner array gets a
+length from that size. The program reports what it needed: nothing is lost in silence, and `find_tracks`
+repeats an event that did not fit.
 """
 
 from __future__ import annotations
@@ -38,12 +39,13 @@ class TrackingCapacity:
     def __post_init__(self) -> None:
         if self.tracks < 1 or self.track_hits < 3:
             raise ConfigError(
-                f"TrackingCapacity: tracks = {self.tracks} (1 or more), track_hits = {self.track_hits} (3 or more)"
+                f"TrackingCapacity: tracks = {self.tracks} (1 or more), "
+                f"track_hits = {self.track_hits} (3 or more)"
             )
 
 
 class TrackingSizes(NamedTuple):
-    """Sizes that an event needed: those of `GraphSizes`, then candidates and hits on the longest candidate."""
+    """Sizes that an event needed: those of `GraphSizes`, then candidates and hits on the longest one."""
 
     queries: Int32[Array, ""]
     rows: Int32[Array, ""]
@@ -57,8 +59,9 @@ class TrackingSizes(NamedTuple):
     track_hits: Int32[Array, ""]
 
 
-# Needs per hit, and per hit and 100,000 hits: lists of single hits grow with the event, lists of pairs with its square.
-# Measured on t tbar events with 40 and 200 pile-up collisions and 1 GeV windows, with a margin of 3 to 10 %.
+# Needs per hit, and per hit and 100,000 hits: lists of single hits grow with the event, lists of pairs with
+# its square. Measured on t tbar events with 40 and 200 pile-up collisions and 1 GeV windows, with a margin of
+# 3 to 10 %.
 _NEEDS = {
     "queries": (2.15, 0.0),
     "rows": (4.85, 0.0),

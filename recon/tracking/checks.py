@@ -11,6 +11,9 @@ from recon.types import NOISE, Detector, Hits
 
 LEAST_HITS = 512
 
+# Shape of one row; the number of features is free.
+_ROW_SHAPES = {"position": (3,), "layer": (), "module": (), "local": (2,), "variance": (2,), "valid": ()}
+
 
 def check_hits(hits: Hits, detector: Detector) -> None:
     """Refuse hits that the chain would misread.
@@ -24,20 +27,22 @@ def check_hits(hits: Hits, detector: Detector) -> None:
             raise DataError(
                 f"hits.{name} has {len(column)} rows, hits.layer has {n}: all columns must be as long"
             )
-    if hits.position.ndim != 2 or hits.position.shape[1:] != (3,):
-        raise DataError(f"hits.position has shape {hits.position.shape}; needed is one event, (hits, 3)")
-    if hits.features.shape[1] < 2:
+        row = _ROW_SHAPES.get(name)
+        if row is not None and column.shape[1:] != row:
+            raise DataError(f"hits.{name} has shape {column.shape}; needed is one event, {(n, *row)}")
+    if hits.features.ndim != 2 or hits.features.shape[1] < 2:
         raise DataError(
-            f"hits.features has {hits.features.shape[1]} columns; needed are the cluster sizes along u and v first"
+            f"hits.features has shape {hits.features.shape}; "
+            "needed are the cluster sizes along u and v as the first two columns"
         )
     used = np.asarray(hits.valid)
     for name in ("position", "local", "variance", "features"):
         column = np.asarray(getattr(hits, name))
         bad = np.flatnonzero(used & ~np.isfinite(column).all(1))
         if bad.size:
-            row = int(bad[0])
+            first = int(bad[0])
             raise DataError(
-                f"hits.{name} is not finite in row {row}: {column[row].tolist()} ({bad.size} such rows)"
+                f"hits.{name} is not finite in row {first}: {column[first].tolist()} ({bad.size} such rows)"
             )
     _check_range("layer", np.asarray(hits.layer), used, 0, n_layers(detector))
     _check_range("module", np.asarray(hits.module), used, NOISE, len(detector.layer))

@@ -69,32 +69,45 @@ def event_graph(
         detector: sensor table.
         pairs: the layer-pair map.
         known: capacities that earlier events needed, by padded number of hits; updated.
+
+    Raises:
+        DataError: hits that `check_hits` refuses.
     """
     check_hits(event.hits, detector)
     hits = pad_hits(event.hits)
     length = len(hits.layer)
     capacity = known.get(length) or capacity_for(length)
+    graph, sizes = _sized_graph(hits, detector, pairs, capacity)
     for _ in range(MAX_TRIES):
-        graph = jax.device_get(_graph(hits, detector.rotation, pairs, capacity))
-        sizes = TrackingSizes(*graph.sizes, np.int32(0), np.int32(0))
         if not overflows(sizes, capacity):
             break
         capacity = known[length] = grow(sizes, capacity)
+        graph, sizes = _sized_graph(hits, detector, pairs, capacity)
     check_sizes(sizes, capacity)
     return graph
+
+
+def _sized_graph(
+    hits: Hits, detector: Detector, pairs: LayerPairs, capacity: TrackingCapacity
+) -> tuple[HitGraph, TrackingSizes]:
+    graph: HitGraph = jax.device_get(_graph(hits, detector.rotation, pairs, capacity))
+    return graph, TrackingSizes(*graph.sizes, np.int32(0), np.int32(0))
 
 
 def label_graph(event: Event, graph: HitGraph, *, low_pt: float, low_pt_weight: float) -> LabelledGraph:
     """Trim a graph to its edges and mark the true ones.
 
-    Every segment of a charged particle counts as true, however soft: a network asked to reject the soft ones would have
-    to measure momenta first.
+    Every segment of a charged particle counts as true, however soft: a network asked to reject the soft ones
+    would have to measure momenta first.
 
     Args:
         event: with truth.
         graph: of this event.
         low_pt: segments of particles below this transverse momentum count less in the loss, GeV.
         low_pt_weight: their weight.
+
+    Raises:
+        DataError: the event has no truth.
     """
     if event.particles is None:
         raise DataError(f"event {event.number} has no truth to train on")
@@ -104,9 +117,9 @@ def label_graph(event: Event, graph: HitGraph, *, low_pt: float, low_pt_weight: 
     n_hits = len(event.hits.layer)
     true_inner, true_outer = true_segments(event, TargetHits())
     label = np.isin(inner * n_hits + outer, true_inner * n_hits + true_outer)
-    made = event.particles.hit_particle[inner]
     pt = np.hypot(*np.asarray(event.particles.momentum)[:, :2].T)
-    soft = label & (pt[np.maximum(made, 0)] < low_pt)
+    soft = label.copy()
+    soft[label] = pt[event.particles.hit_particle[inner[label]]] < low_pt
     weight = np.where(soft, low_pt_weight, 1.0).astype(np.float32)
     return LabelledGraph(
         nodes=graph.node_features[:n_nodes],
@@ -128,8 +141,8 @@ def pad_graph(graph: LabelledGraph, n_nodes: int, n_edges: int) -> LabelledGraph
         raise DataError(f"a graph of {len(graph.nodes)} nodes and {len(graph.edges)} edges does not fit")
     order = np.arange(len(graph.edges), n_edges, dtype=np.int32)
 
-    def pad(column: np.ndarray, count: int, value: float = 0) -> np.ndarray:
-        return np.concatenate([column, np.full((count, *column.shape[1:]), value, column.dtype)])
+    def pad(column: Array, count: int, value: float = 0) -> np.ndarray:
+        return np.concatenate([np.asarray(column), np.full((count, *column.shape[1:]), value, column.dtype)])
 
     return LabelledGraph(
         nodes=pad(graph.nodes, nodes),

@@ -67,7 +67,7 @@ def timed_tracks(event: Event, model: TrackingModel) -> tuple[Tracks, dict[str, 
 
 
 def _n_programs() -> int:
-    return sum(step._cache_size() for step in STEPS)
+    return sum(step._cache_size() for step in STEPS)  # type: ignore[attr-defined]  # what jit returns has it
 
 
 def _run_timed(event: Event, model: TrackingModel) -> tuple[Tracks, dict[str, float]]:

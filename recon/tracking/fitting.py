@@ -1,9 +1,9 @@
 """Track fit: hit lists to perigee parameters with covariance, hundreds of tracks at once in one XLA program.
 
-A helix fit to the points gives the start. Then, two or three times: intersect the helix with the sensor planes of the
-hits, take residuals and derivatives there in closed form, and solve for the perigee with multiple scattering as
-process noise (`recon.tracking.kalman`). The result is that of an extended Kalman filter and smoother run to the
-perigee. Everything is single precision: only residuals and small corrections enter the linear algebra.
+A helix fit to the points gives the start. Then, two or three times: intersect the helix with the sensor planes
+of the hits, take residuals and derivatives there in closed form, and solve for the perigee with multiple
+scattering as process noise (`recon.tracking.kalman`). The result is that of a Kalman filter and smoother run to
+the perigee. Everything is single precision: only residuals and small corrections enter the linear algebra.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ from recon.tracking.trajectory import (
 from recon.types import Detector, Hits
 
 BARREL_SUPPORT = (3.5, -5.2)
-"""Radius of the support of a pixel and of a strip barrel layer of the GenericDetector, less that of the layer, mm.
+"""Radius of the support of a pixel and a strip barrel layer of the GenericDetector, less that of the layer, mm.
 
-The support of the first pixel layer is at 35.5 mm, 3.5 mm outside the sensors: putting it at the sensors would make the
-errors of d0, z0, phi and theta a tenth too large. The other layers differ by less than a millimetre."""
+The support of the first pixel layer is at 35.5 mm, 3.5 mm outside the sensors: putting it at the sensors would
+make the errors of d0, z0, phi and theta a tenth too large. The other layers differ by less than a millimetre."""
 
 PRIOR = (1e-4, 1e-6, 1e0, 1e-8, 1e-8)
 """Inverse variances of the state outside the last hit: far below the information of three hits."""
@@ -94,7 +94,8 @@ class FitConfig:
             )
         if self.iterations < 1 or self.min_hits < 3:
             raise ConfigError(
-                f"FitConfig.iterations={self.iterations} and min_hits={self.min_hits}: at least 1 and 3 are needed"
+                f"FitConfig.iterations={self.iterations} and min_hits={self.min_hits}: "
+                "at least 1 and 3 are needed"
             )
 
 
@@ -117,8 +118,8 @@ class FitResult(NamedTuple):
     """Fitted tracks.
 
     Attributes:
-        parameters: d0 (mm), z0 (mm), phi, theta (rad), q/p (1/GeV) at the perigee; finite, but meaningless where
-            not converged.
+        parameters: d0 (mm), z0 (mm), phi, theta (rad), q/p (1/GeV) at the perigee; finite, but meaningless
+            where not converged.
         covariance: of `parameters`.
         chi2: of the fit.
         ndof: `2 * hits - 5`, at least 0.

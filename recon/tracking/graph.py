@@ -1,9 +1,10 @@
 """Hits to a graph of candidate segments, as one XLA program of static shapes.
 
-The search runs from every hit inwards: for each pair of layers of the layer-pair map it opens a window on the inner layer
-in azimuth and in z (barrel) or radius (disc), reads the hits of that window from a grid, and keeps those that pass the
-exact cuts on azimuth, longitudinal impact, curvature and cluster size. Segments that belong to no chain of three
-compatible ones are then pruned. No step loops over hits; each is a ragged range cut into chunks (`recon.ranges`).
+The search runs from every hit inwards: for each pair of layers of the layer-pair map it opens a window on the
+inner layer in azimuth and in z (barrel) or radius (disc), reads the hits of that window from a grid, and
+keeps those that pass the exact cuts on azimuth, longitudinal impact, curvature and cluster size. Segments
+that belong to no chain of three compatible ones are then pruned. No step loops over hits; each is a ragged
+range cut into chunks.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Array, Bool, Float32, Int32
 
-from recon.errors import CapacityError, ConfigError
+from recon.errors import ConfigError
 from recon.ranges import chunk_ranges, compact, compact_slots
 from recon.tracking.windows import N_CLASSES, SIZE_EDGES, LayerPairs
-from recon.types import Array, EdgeList, Hits
+from recon.types import Array as AnyArray
+from recon.types import EdgeList, Hits
 
 PHI_CELLS = 512
 EXTENT_CELLS = 16
@@ -61,16 +63,16 @@ class GraphCapacity:
 
 
 class GraphSizes(NamedTuple):
-    """Sizes that the search needed, in the order of `GraphCapacity`; past the capacity, the result is incomplete."""
+    """Sizes that the search needed, as in `GraphCapacity`; past the capacity, the result is incomplete."""
 
-    queries: Int32[Array, ""]
-    rows: Int32[Array, ""]
-    chunks: Int32[Array, ""]
-    doublets: Int32[Array, ""]
-    shaped: Int32[Array, ""]
-    triplets: Int32[Array, ""]
-    edges: Int32[Array, ""]
-    nodes: Int32[Array, ""]
+    queries: Int32[AnyArray, ""]
+    rows: Int32[AnyArray, ""]
+    chunks: Int32[AnyArray, ""]
+    doublets: Int32[AnyArray, ""]
+    shaped: Int32[AnyArray, ""]
+    triplets: Int32[AnyArray, ""]
+    edges: Int32[AnyArray, ""]
+    nodes: Int32[AnyArray, ""]
 
 
 class HitGraph(NamedTuple):
@@ -85,11 +87,11 @@ class HitGraph(NamedTuple):
         sizes: sizes that the search needed.
     """
 
-    hit: Int32[Array, " n"]
-    node_features: Float32[Array, "n f"]
-    edge_features: Float32[Array, "e g"]
+    hit: Int32[AnyArray, " n"]
+    node_features: Float32[AnyArray, "n f"]
+    edge_features: Float32[AnyArray, "e g"]
     edges: EdgeList
-    node_valid: Bool[Array, " n"]
+    node_valid: Bool[AnyArray, " n"]
     sizes: GraphSizes
 
 
@@ -174,7 +176,7 @@ def _phi_cell(phi: Array) -> Array:
 
 
 def _window_along(pairs: LayerPairs, pair: Array, r: Array, z: Array) -> tuple[Array, Array]:
-    """Range of z (barrel) or radius (disc) on the inner layer that lines from the beam spot to (r, z) can cross."""
+    """Range of z (barrel) or radius (disc) of the inner layer on lines from the beam spot to (r, z)."""
     inner = pairs.inner[pair]
     reach, z0 = pairs.reach[inner], pairs.z0[pair]
     corners = []
@@ -182,9 +184,9 @@ def _window_along(pairs: LayerPairs, pair: Array, r: Array, z: Array) -> tuple[A
         for sign in (-1.0, 1.0):
             fraction = at / jnp.maximum(r, 1e-3)
             on_barrel = sign * z0 + (z - sign * z0) * fraction
-            # Behind the beam spot the line never meets the disc: any radius is then allowed.
+            # A line that may run in the plane of the hit meets the disc at any radius.
             slope = (at - sign * z0) / (z - sign * z0)
-            on_disc = jnp.where(slope > 0, r * slope, jnp.where(sign > 0, 1e6, 0.0))
+            on_disc = jnp.where(jnp.abs(z) <= z0, sign * 1e6, r * slope)
             corners.append(jnp.where(pairs.is_barrel[inner], on_barrel, on_disc))
     corner = jnp.stack(corners)
     return corner.min(0), corner.max(0)
@@ -193,7 +195,7 @@ def _window_along(pairs: LayerPairs, pair: Array, r: Array, z: Array) -> tuple[A
 def _candidates(
     sorted_hits: _Sorted, pairs: LayerPairs, capacity: GraphCapacity
 ) -> tuple[Array, Array, Array, tuple]:
-    """(inner, outer, pair) of all hits within the grid windows, eight to a chunk, with a mask as the last two axes."""
+    """Hits within the grid windows, eight to a chunk: (inner, (outer, pair) of the chunks, present, sizes)."""
     s = sorted_hits
     query = chunk_ranges(jnp.where(s.valid, pairs.count[s.layer], 0), 1, capacity.queries)
     hit = query.row
@@ -224,7 +226,7 @@ def _candidates(
 
 
 def _phi_range(s: _Sorted, half: Array, phi: Array, band: Array) -> tuple[Array, Array, Array, Array]:
-    """(first hit, number of hits) of an azimuth window in a band of cells, and the (first, number) of the whole band."""
+    """(first hit, number of hits) of an azimuth window in a band of cells, then those of the whole band."""
     low = _phi_cell(phi - half)
     span = jnp.minimum(_phi_cell(phi + half) - low, PHI_CELLS - 1)
     low = jnp.mod(low, PHI_CELLS)
@@ -314,9 +316,9 @@ def _shaped(
 def _prune(
     s: _Sorted, inner: Array, outer: Array, valid: Array, shape: _Shape, pairs: LayerPairs, capacity: int
 ) -> tuple[Array, Array, Array, Array]:
-    """Segments in a chain of at least three compatible ones: (keep, compatible inwards, compatible outwards, size).
+    """Segments in a chain of at least three compatible ones: (keep, compatible inwards and outwards, size).
 
-    Segments are sorted by outer hit, so the predecessors of a segment, those that end where it begins, are one range.
+    Segments are sorted by outer hit: the predecessors of one, those that end where it begins, are a range.
     """
     n, n_edges = s.x.shape[0], inner.shape[0]
     first = (
@@ -358,7 +360,7 @@ def _prune(
 def _relabel(
     inner: Array, outer: Array, valid: Array, n: int, capacity: int
 ) -> tuple[Array, Array, Array, Array]:
-    """Number the hits that lie on an edge: (hit of each node, inner and outer node of each edge, number of nodes)."""
+    """Number the hits on edges: (hit of each node, inner and outer node of each edge, number of nodes)."""
     used = jnp.zeros(n, bool)
     used = (
         used.at[jnp.where(valid, inner, n)]
@@ -374,7 +376,7 @@ def _relabel(
 
 
 def _sensor_axes(module: Array, rotation: Array) -> list[Array]:
-    """The nine components of the sensor's u, v and w axes of every hit; for an unknown sensor the first of the table."""
+    """Components of the sensor's u, v and w axes of every hit; for an unknown sensor any."""
     return list(rotation.reshape(-1, 9)[jnp.maximum(module, 0)].T)
 
 
@@ -446,14 +448,3 @@ def _edge_features(shape: _Shape, residual: Array, n_before: Array, n_after: Arr
         jnp.log1p(n_after[place].astype(jnp.float32)),
     ]
     return jnp.stack(columns, 1)
-
-
-def check_overflow(sizes: GraphSizes, capacity: GraphCapacity) -> None:
-    """Raise for the first array that was too small.
-
-    Raises:
-        CapacityError: names the array, its capacity and the size needed.
-    """
-    for name, size, limit in zip(GraphSizes._fields, sizes, _limits(capacity), strict=True):
-        if int(size) > limit:
-            raise CapacityError(f"graph {name}", limit, int(size), f"GraphCapacity.{name}")

@@ -178,14 +178,17 @@ def _fit_line(
 def _fit_circle(x: Float[Array, "k t"], y: Float[Array, "k t"], weight: Float[Array, "k t"]) -> Helix:
     """Algebraic circle through points, in the frame of their mean and of the chord from first to last.
 
-    In that frame a circle is `v = c + b u + a (u^2 + v^2)`, linear in (a, b, c) and well conditioned from straight
-    tracks to half circles, unlike the fits that parametrise by centre and radius.
+    In that frame a circle is `v = c + b u + a (u^2 + v^2)`, linear in (a, b, c) and well conditioned from
+    straight tracks to half circles, unlike the fits that parametrise by centre and radius.
     """
     count = jnp.maximum(weight.sum(0), 1)
     mean_x, mean_y = (weight * x).sum(0) / count, (weight * y).sum(0) / count
     chord_x, chord_y = _chord(x, weight), _chord(y, weight)
-    length = jnp.sqrt(jnp.maximum(chord_x**2 + chord_y**2, 1e-6))
-    cos_chord, sin_chord = chord_x / length, chord_y / length
+    square = chord_x**2 + chord_y**2
+    # Tracks without two different points get some direction, so that gradients stay finite.
+    length = jnp.sqrt(jnp.where(square > 1e-6, square, 1))
+    cos_chord = jnp.where(square > 1e-6, chord_x / length, 1)
+    sin_chord = jnp.where(square > 1e-6, chord_y / length, 0)
     u = weight * ((x - mean_x) * cos_chord + (y - mean_y) * sin_chord) / length
     v = weight * ((y - mean_y) * cos_chord - (x - mean_x) * sin_chord) / length
     b, a, c = _fit_two_slopes(u, u**2 + v**2, v, weight, count)

@@ -1,13 +1,14 @@
 """Kalman filter and smoother for track fits linearised around a reference helix, in information form.
 
-At every surface the state is the small deviation of a track from its reference helix, in the plane across the track:
-(azimuth, cot theta, rho, offset along the transverse normal, offset along z). Between surfaces the
-information is transported, `Lambda -> F^T Lambda F`; a measurement adds `h h^T / V`; a kink `g w` with w of variance q
-removes information, `Lambda -> Lambda - f v v^T` with `v = Lambda g` and `f = q / (1 + q g v)` (Fruehwirth,
-NIM A 262 (1987) 444; Maybeck, Stochastic Models 1, sec. 5.7). Unlike the covariance form no prior has to be
-cancelled, so single precision is enough.
+At every surface the state is the small deviation of a track from its reference helix, in the plane across the
+track: (azimuth, cot theta, rho, offset along the transverse normal, offset along z). Between surfaces the
+information is transported, `Lambda -> F^T Lambda F`; a measurement adds `h h^T / V`; a kink `g w` with w of
+variance q removes information, `Lambda -> Lambda - f v v^T` with `v = Lambda g` and `f = q / (1 + q g v)`
+(Fruehwirth, NIM A 262 (1987) 444; Maybeck, Stochastic Models 1, sec. 5.7). Unlike the covariance form no prior
+has to be cancelled, so single precision is enough.
 
-Arrays are [slot, ..., track]: the track is the last axis. Slots are surfaces in the order in which the track meets them.
+Arrays are [slot, ..., track]: the track is the last axis. Slots are surfaces in the order in which the track
+meets them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 PIVOT_FLOOR = 1e-6
-"""Pivots of the Cholesky decomposition are kept above this fraction of the diagonal: singular fits stay finite."""
+"""Cholesky pivots are kept above this fraction of the diagonal: singular fits stay finite."""
 
 
 class Information(NamedTuple):

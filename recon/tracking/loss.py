@@ -40,14 +40,15 @@ def edge_loss(
         raise ConfigError(
             f"edge_loss(focus={focus}, positive_weight={positive_weight}): both must be 0 or more"
         )
+    # A padded logit may be anything, NaN too: it is replaced before it can spoil a gradient.
+    logits = jnp.where(weights > 0, logits, 0)
     toward_truth = jnp.where(labels, logits, -logits)
     loss = jax.nn.softplus(-toward_truth)
     if focus:
         # (1 - p)^focus through the logarithm: its gradient stays finite where p = 1.
         loss = loss * jnp.exp(focus * jax.nn.log_sigmoid(-toward_truth))
     weights = jnp.where(labels, positive_weight * weights, weights)
-    # A padded logit may be anything; 0 * inf would be NaN.
-    return jnp.where(weights > 0, loss * weights, 0).sum() / jnp.maximum(weights.sum(), 1e-12)
+    return (loss * weights).sum() / jnp.maximum(weights.sum(), 1e-12)
 
 
 class CondensationLoss(NamedTuple):

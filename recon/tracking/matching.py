@@ -206,7 +206,12 @@ def trackml_score(
         track_hits: hits of every track.
         particles: of the same event.
         weights: of every hit, summing to 1 over the event.
+
+    Raises:
+        DataError: not one weight a hit.
     """
+    if len(weights) != len(particles.hit_particle):
+        raise DataError(f"{len(weights)} weights for {len(particles.hit_particle)} hits")
     track = track_hits.track
     right = double_majority(match)[track] & (particles.hit_particle[track_hits.hits] == match.particle[track])
     return float(weights[track_hits.hits[right]].sum())

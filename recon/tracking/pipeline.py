@@ -2,8 +2,9 @@
 
     hits -> candidate graph -> edge scores -> track candidates -> Kalman fit, outliers out -> tracks
 
-Each step is a pure function of arrays; `reconstruct` is their composition, one XLA program. `find_tracks` is what users
-call: it checks and pads the event, picks the program for its size, and repeats with larger arrays if something did not fit.
+Each step is a pure function of arrays; `reconstruct` is their composition, one XLA program. `find_tracks` is what
+users call: it checks and pads the event, picks the program for its size, and repeats with larger arrays if something
+did not fit.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def reconstruct(
     found = build(graph, scores, hits, config, capacity)
     track_hits, result = fit(found, hits, model, config)
     tracks = select(track_hits, result, hits.layer.shape[0], config)
-    return tracks, TrackingSizes(*graph.sizes, found.n_needed, found.longest)
+    return tracks, TrackingSizes(**graph.sizes._asdict(), tracks=found.n_needed, track_hits=found.longest)
 
 
 # The steps as programs of their own: they compile faster than the whole, and each can be timed.
@@ -143,7 +144,7 @@ def run_steps(
     track_hits, result = _fit(found, hits, model, config=config)
     tracks = _select(track_hits, result, n_hits=len(hits.layer), config=config)
     clock("fit", tracks)
-    return tracks, TrackingSizes(*graph.sizes, found.n_needed, found.longest)
+    return tracks, TrackingSizes(**graph.sizes._asdict(), tracks=found.n_needed, track_hits=found.longest)
 
 
 def find_tracks(

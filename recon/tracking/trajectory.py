@@ -1,9 +1,9 @@
 """Where reference helices meet the sensors, how tracks near them deviate, and the material on the way.
 
-The derivatives are closed forms of the helix, found by turning the transverse frame with the track: on the way from one
-point to another a change of the state moves the track by so much along the transverse normal (first row), and the
-part along the track only shifts the point of comparison.
-State order as in `recon.tracking.kalman`: azimuth, cot theta, rho, offset along the normal, offset along z.
+The derivatives are closed forms of the helix, found by turning the transverse frame with the track: a change of
+the state moves the track along the transverse normal, along z and along itself, and the last part only shifts
+the point of comparison. State order as in `recon.tracking.kalman`: azimuth, cot theta, rho, offset along the
+normal, offset along z.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def transport_matrix(helix: Helix, arc: Float[Array, "k t"]) -> Float[Array, "k 
 def perigee_matrix(helix: Helix) -> Float[Array, "5 5 t"]:
     """Derivatives of the state at the perigee by the helix parameters (d0, z0, phi, cot theta, rho).
 
-    The offsets are those of the point of the changed helix opposite to the old perigee, which is not its perigee.
+    The offsets are those of the changed helix beside the old perigee, which is not where its own perigee is.
 
     Args:
         helix: the reference.
@@ -267,7 +267,8 @@ def cross_cylinders(
         thickness: radiation lengths.
 
     Returns:
-        Arc lengths from the perigee to the cylinders, mm, and the material along the track, 0 for cylinders out of reach.
+        Arc lengths from the perigee to the cylinders, mm, and the material along the track in radiation lengths,
+        0 for cylinders out of reach.
     """
     radius = radius[:, None]
     terms = arc_terms(helix.kappa, arc_at_radius(helix, radius))

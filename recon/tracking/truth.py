@@ -49,16 +49,17 @@ def particle_selection(particles: Particles, selection: TargetHits) -> Bool[np.n
 def hit_order(event: Event) -> Int[np.ndarray, " n"]:
     """Place of every hit along its particle's path.
 
-    Taken from the simulation where it is recorded; otherwise hits are ordered by their distance from the production
-    vertex, the convention of TrackML, which is right for everything that does not curl back.
+    Taken from the simulation where it is recorded; otherwise hits are ordered by their distance from the
+    production vertex, the convention of TrackML, which is right for everything that does not curl back.
     """
     if event.particles is None:
         raise DataError(f"event {event.number} has no truth")
     if event.truth is not None and np.all(event.truth.order[event.particles.hit_particle >= 0] >= 0):
         return np.asarray(event.truth.order, np.int64)
     made = event.particles.hit_particle
-    origin = event.particles.vertex[np.maximum(made, 0)]
-    distance = np.linalg.norm(event.hits.position - origin, axis=1)
+    has = made >= 0
+    distance = np.zeros(len(made))
+    distance[has] = np.linalg.norm(event.hits.position[has] - event.particles.vertex[made[has]], axis=1)
     return np.argsort(np.argsort(distance, kind="stable"), kind="stable")
 
 
@@ -67,8 +68,8 @@ def true_segments(
 ) -> tuple[Int[np.ndarray, " e"], Int[np.ndarray, " e"]]:
     """Segments between consecutive hits of a particle on different layers, inner hit first.
 
-    Sensors overlap, so a particle often leaves two hits on one layer. All hits of such a group are connected to all
-    hits of the next: otherwise a perfect edge classifier would still lose hits.
+    Sensors overlap, so a particle often leaves two hits on one layer. All hits of such a group are connected
+    to all hits of the next: otherwise a perfect edge classifier would still lose hits.
 
     Args:
         event: with truth.
@@ -77,6 +78,9 @@ def true_segments(
 
     Returns:
         Rows of the inner and of the outer hit.
+
+    Raises:
+        DataError: the event has no truth.
     """
     if event.particles is None:
         raise DataError(f"event {event.number} has no truth")

@@ -1,9 +1,9 @@
-"""The layer-pair map: which layers a track visits one after the other, and how far apart its hits may lie there.
+"""The layer-pair map: which layers a track visits one after the other, and how far apart its hits may lie.
 
-Everything is learned from simulated events: the pairs of layers that true segments connect, and for each pair windows in
-azimuth, longitudinal impact and curvature; for each layer the cluster size that a direction of flight leaves behind; for
-each class of sensors how well two consecutive segments agree. The layer-pair map is the "module map" of GNN4ITk
-(ATL-PHYS-PUB-2024-018) at the granularity of layers.
+Everything is learned from simulated events: the pairs of layers that true segments connect, and for each pair
+windows in azimuth, longitudinal impact and curvature; for each layer the cluster size that a direction of
+flight leaves behind; for each class of sensors how well two consecutive segments agree. The layer-pair map is
+the "module map" of GNN4ITk (ATL-PHYS-PUB-2024-018) at the granularity of layers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from recon.tracking.truth import TargetHits, true_segments
 from recon.types import Array, Detector, Event
 
 SIZE_EDGES = (1.0, 4.0, 10.0, 20.0)
-"""Bins of the expected cluster size (cells): clusters at a sensor's edge are truncated, so the windows grow with it."""
+"""Bins of the expected cluster size (cells): a sensor's edge truncates clusters, so windows grow with it."""
 
 N_CLASSES = 4
 """Classes of triplets: the number of strip hits among the three."""
@@ -40,11 +40,11 @@ class LayerPairs(NamedTuple):
         is_barrel: layers at constant radius; the others are discs at constant z.
         reach: lowest and highest radius (barrel) or z (disc) of a layer, mm.
         extent: lowest and highest z (barrel) or radius (disc) of a layer, mm.
-        slope: growth of the cluster size (cells) with the tangent of the incidence angle, along u and v, a layer.
-        size_low: smallest allowed difference between the cluster size seen and the one expected, along u and v, in
-            bins of the expected size.
+        slope: growth of the cluster size (cells) with the tangent of the incidence angle, along u and v.
+        size_low: smallest allowed difference between the cluster size seen and the one expected, along u and
+            v, in bins of the expected size.
         size_high: largest allowed difference.
-        triplet: largest change of (curvature, polar angle, z0) between two segments that share a hit, by class.
+        triplet: largest change of (curvature, polar angle, z0) between segments that share a hit, by class.
         is_pixel: pixel layers.
     """
 
@@ -74,8 +74,8 @@ class WindowConfig:
         quantile: fraction of the true segments that each window keeps.
         size_quantile: fraction that each of the four cluster-size windows keeps.
         margin: factor on every window, since the tails of a small sample are too short.
-        min_fraction: pairs of layers with a smaller share of the true segments are left out; they cost more candidates
-            than all others together.
+        min_fraction: pairs of layers with a smaller share of the true segments are left out; they cost more
+            candidates than all others together.
         min_hits: particles with fewer hits are left out.
         radius_max: largest production radius, mm.
         eta_max: largest pseudorapidity.
@@ -97,6 +97,12 @@ class WindowConfig:
             value = getattr(self, name)
             if not 0.5 < value < 1.0:
                 raise ConfigError(f"WindowConfig.{name} = {value}: allowed are values between 0.5 and 1")
+        if not 0.0 <= self.min_fraction < 1.0:
+            raise ConfigError(
+                f"WindowConfig.min_fraction = {self.min_fraction}: allowed are values from 0 to below 1"
+            )
+        if self.margin <= 0.0:
+            raise ConfigError(f"WindowConfig.margin = {self.margin}: allowed are values above 0")
         if self.pt_min < 0.1:
             raise ConfigError(f"WindowConfig.pt_min = {self.pt_min} GeV: allowed is 0.1 GeV and more")
 
@@ -113,7 +119,10 @@ class SegmentShape(NamedTuple):
 
 
 def segment_shape(inner: Float[np.ndarray, "e 3"], outer: Float[np.ndarray, "e 3"]) -> SegmentShape:
-    """Window variables of the segments between two sets of points, on the host; `graph.doublet_shape` is the twin in XLA."""
+    """Window variables of the segments between two sets of points, on the host.
+
+    `recon.tracking.graph.doublet_shape` is the twin in XLA.
+    """
     r_in, r_out = np.hypot(*inner.T[:2]), np.hypot(*outer.T[:2])
     dr, dz = r_out - r_in, outer[:, 2] - inner[:, 2]
     cross = inner[:, 0] * outer[:, 1] - inner[:, 1] * outer[:, 0]
@@ -235,8 +244,8 @@ def _cluster_sizes(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Slope and allowed residual of the cluster size, by layer.
 
-    A particle that crosses a sensor of thickness t at tangent T covers t T / pitch of a cell on average more than one
-    cell, so the slope is a regression of (size - 1) on T through the origin.
+    A particle that crosses a sensor of thickness t at tangent T covers t T / pitch of a cell on average more
+    than one cell, so the slope is a regression of (size - 1) on T through the origin.
     """
     slope = np.zeros((n_layers, 2), np.float32)
     low = np.full((n_layers, 2, len(SIZE_EDGES) + 1), -np.inf, np.float32)
@@ -245,8 +254,11 @@ def _cluster_sizes(
     tangent = segments.tangents.reshape(-1, 2)
     size = segments.sizes.reshape(-1, 2)
     for index in np.unique(layer):
-        rows = layer == index
         for axis in (0, 1):
+            # A size of 0 says that there are no cluster shapes: nothing is learned, and the window stays open.
+            rows = (layer == index) & (size[:, axis] > 0)
+            if not rows.any():
+                continue
             t, s = tangent[rows, axis], size[rows, axis]
             # Steep clusters are cut off at the sensor's edge: the regression takes the bulk only.
             bulk = t <= np.quantile(t, 0.9)
@@ -260,7 +272,7 @@ def _cluster_sizes(
 def _residual_windows(
     size: np.ndarray, expected: np.ndarray, quantile: float
 ) -> tuple[list[float], list[float]]:
-    """Lowest and highest allowed residual in every bin of the expected size; open where a bin is nearly empty."""
+    """Lowest and highest allowed residual by bin of the expected size; open where a bin is nearly empty."""
     tail = (1.0 - quantile) / 2.0
     edge = np.digitize(expected, SIZE_EDGES)
     low, high = [], []
@@ -282,7 +294,7 @@ def learn_windows(events: Sequence[Event], detector: Detector, config: WindowCon
         config: which particles count and how much of their segments each window keeps.
 
     Raises:
-        DataError: no event has truth, or no particle passes the selection.
+        DataError: an event has no truth, no particle passes the selection, or no pair of layers is common enough.
     """
     is_barrel, reach, extent, is_pixel = layer_geometry(detector)
     n_layers = len(is_barrel)
@@ -294,17 +306,22 @@ def learn_windows(events: Sequence[Event], detector: Detector, config: WindowCon
         chosen = segments.pair == pair
         if chosen.mean() < config.min_fraction:
             continue
-        outer, inner = divmod(int(pair), n_layers)
+        outer_layer, inner_layer = divmod(int(pair), n_layers)
         shape = SegmentShape(*(column[chosen] for column in segments.shape))
         rows.append(
             (
-                inner,
-                outer,
-                _upper(shape.delta_phi, config.quantile, config.margin) + 1e-3,
+                inner_layer,
+                outer_layer,
+                # The search compares sines, which grow with the angle up to a quarter turn only.
+                min(_upper(shape.delta_phi, config.quantile, config.margin) + 1e-3, np.pi / 2),
                 _upper(shape.z0, config.quantile, config.margin) + 2.0,
-                # Few segments say little about the tail: the beam-line circle of the softest particle bounds it.
+                # Few segments say little about the tail: the circle of the softest particle bounds it.
                 max(_upper(shape.curvature, config.quantile, config.margin), _curvature_of(config.pt_min)),
             )
+        )
+    if not rows:
+        raise DataError(
+            f"no pair of layers holds {config.min_fraction} of the true segments (WindowConfig.min_fraction)"
         )
     table = np.array(rows)
     inner, outer = table[:, 0].astype(np.int32), table[:, 1].astype(np.int32)

@@ -87,7 +87,8 @@ def test_against_jraph(normalise, outgoing):
     _, weights = make_weights(normalise=normalise, outgoing=outgoing)
     stack = make_stack(normalise=normalise, outgoing=outgoing)
     graph = make_graph()
-    for ours, twin in zip(stack(*graph), jraph_network(weights, *graph), strict=True):
+    twins = jax.jit(jraph_network)(weights, *graph)
+    for ours, twin in zip(stack(*graph), twins, strict=True):
         np.testing.assert_allclose(ours, twin, rtol=1e-5, atol=1e-5)
 
 
@@ -133,10 +134,10 @@ def squared(stack, nodes, edges, topology):
 
 def test_gradient_under_the_mask_is_the_gradient_without_padding():
     stack, graph = make_stack(), make_graph()
-    slopes = [nnx.grad(squared)(stack, *each) for each in (graph, padded(graph))]
+    slopes = [nnx.jit(nnx.grad(squared))(stack, *each) for each in (graph, padded(graph))]
     for one, other in zip(*map(jax.tree.leaves, slopes), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
-    inputs = jax.grad(lambda nodes, edges, topology: squared(stack, nodes, edges, topology), argnums=(0, 1))
+    inputs = jax.jit(jax.grad(lambda *graph: squared(stack, *graph), argnums=(0, 1)))
     for slope, count in zip(inputs(*padded(graph)), (NODES, EDGES), strict=True):
         assert slope[:count].any()
         assert not slope[count:].any()
@@ -174,7 +175,7 @@ def test_recomputing_changes_no_gradient():
     slopes = []
     for remat in (False, True):
         stack = InteractionStack(InteractionConfig(hidden=HIDDEN, layers=2, remat=remat), rngs=nnx.Rngs(0))
-        slopes.append(jax.tree.leaves(nnx.grad(squared)(stack, *graph)))
+        slopes.append(jax.tree.leaves(nnx.jit(nnx.grad(squared))(stack, *graph)))
     for one, other in zip(*slopes, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 

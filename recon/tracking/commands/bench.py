@@ -43,6 +43,7 @@ def bench(
         seed: of the events.
         model: a shipped model or the directory of your own.
         output: directory of the plots.
+        json: write the rows of the table here.
     """
     finder = load_model(model)
     rows: list[dict[str, Any]] = []

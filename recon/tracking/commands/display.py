@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 from recon.display.event import write_event_png
 from recon.display.event_html import write_event_html
 from recon.errors import DataError
-from recon.tracking.commands.options import ModelName, console, read
+from recon.tracking.commands.options import ModelName, console, count, read
 from recon.tracking.matching import from_tracks
 from recon.tracking.pipeline import find_tracks
 from recon.tracking.scene import track_scene
@@ -34,9 +34,9 @@ def display(
         entry: place of the event in the file, from 0.
         model: a shipped model or the directory of your own.
     """
-    events = list(islice(read(file), entry, entry + 1))
+    events = list(islice(read(file), entry, entry + 1)) if entry >= 0 else []
     if not events:
-        raise DataError(f"{file} has no entry {entry}")
+        raise DataError(f"{file} has no entry {entry}; it has {count(file)}, counted from 0")
     for path in draw(events[0], load_model(model), output):
         console.print(f"wrote {path}")
 

@@ -40,6 +40,7 @@ def evaluate(
         events: most events of each file.
         pt_min: smallest transverse momentum of the particles to find, GeV.
         eta_max: largest pseudorapidity of the particles to find.
+        json: write the report here as JSON, too.
     """
     sample = [event for file in files for event in read(file, limit=events)]
     if not sample:

@@ -12,13 +12,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import arg
 
+from recon.io.root import count_events, read_events
+from recon.io.trackml import read_event
+from recon.tracking.detector import load_detector
 from recon.types import Event
 
 Output = Annotated[Path, arg(aliases=["-o"])]
 Json = Annotated[Path | None, arg(help="write the result here as JSON")]
 ModelName = Annotated[str, arg(help="a shipped model or the directory of your own")]
 Report = Callable[[str, int, int], None]
-console = Console(highlight=False)
+# Brackets in a path are no markup, and a path that is cut at the width of the screen cannot be copied.
+console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -50,19 +54,12 @@ def is_csv(path: Path) -> bool:
 
 def count(path: Path) -> int:
     """Number of events in a ROOT file, or 1 for a TrackML hits file."""
-    from recon.io.root import count_events
-
     return 1 if is_csv(path) else count_events(path)
 
 
 def read(path: Path, *, limit: int | None = None) -> Iterator[Event]:
     """Events of a ROOT file, or the one of a TrackML hits file."""
     if is_csv(path):
-        from recon.io.trackml import read_event
-        from recon.tracking.detector import load_detector
-
         yield read_event(path, load_detector())
         return
-    from recon.io.root import read_events
-
     yield from read_events(path, entry_stop=limit)

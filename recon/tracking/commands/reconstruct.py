@@ -8,7 +8,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from recon.io.root import write_tracks
-from recon.io.trackml import write_submission
+from recon.io.trackml import write_submissions
 from recon.tracking.commands.options import (
     Json,
     ModelName,
@@ -38,6 +38,7 @@ def reconstruct(
         file: ROOT file of hits, or the hits file of a TrackML event (.csv or .csv.gz).
         output: ROOT file of tracks; a TrackML submission if it ends in .csv.
         model: a shipped model or the directory of your own.
+        json: write the number of tracks of every event here.
     """
     finder = load_model(model)
     total = count(file)
@@ -53,8 +54,7 @@ def reconstruct(
 
         output.parent.mkdir(parents=True, exist_ok=True)
         if is_csv(output):
-            for event, result in tracks():
-                write_submission(output, event, result)
+            write_submissions(output, tracks())
         else:
             write_tracks(output, tracks())
     console.print(f"{sum(found):,} tracks in {len(found)} events of {file} written to {output}")

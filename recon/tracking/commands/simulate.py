@@ -52,6 +52,7 @@ def simulate(
         digitisation: cells and clusters, or Gaussian smearing.
         layout: TTree or RNTuple.
         workers: processes.
+        json: write settings and totals here.
     """
     config = TrackerSimulation(
         pileup=pileup,
@@ -85,7 +86,7 @@ def simulate(
             _write_csv(output, stream)
         else:
             output.parent.mkdir(parents=True, exist_ok=True)
-            write_events(output, stream, layout=layout, metadata=metadata)
+            write_events(output, stream, layout=layout, metadata=metadata, detector=load_detector())
     console.print(f"{totals['events']} events with {totals['hits']:,} hits in {output}")
     write_json(json, metadata | totals | {"output": str(output)})
 

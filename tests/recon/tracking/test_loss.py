@@ -7,8 +7,12 @@ import optax
 import pytest
 
 from recon.errors import ConfigError
-from recon.tracking.loss import condensation_loss, edge_loss
+from recon.tracking import loss as losses
 from tests.reference import segments as slow
+
+# Compiled: a call operation by operation costs seconds of compilation.
+edge_loss = jax.jit(losses.edge_loss, static_argnames=("focus", "positive_weight"))
+condensation_loss = jax.jit(losses.condensation_loss, static_argnames=("count", "q_min", "block"))
 
 
 def edges(seed=0, count=50):
@@ -83,7 +87,7 @@ def test_no_edges_no_loss():
 @pytest.mark.parametrize("setting", ["focus", "positive_weight"])
 def test_edge_loss_settings_are_checked(setting):
     with pytest.raises(ConfigError, match=f"{setting}=-1"):
-        edge_loss(*edges(), **{setting: -1})
+        edge_loss(*edges(), **{setting: -1.0})
 
 
 def hits(seed=0, count=40, objects=6):
@@ -127,7 +131,7 @@ def test_condensation_under_padding():
         jnp.pad(event[2], (0, 7), constant_values=2),
         jnp.pad(event[3], (0, 7)),
     )
-    gradient = jax.value_and_grad(total, argnums=(0, 1))
+    gradient = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))
     (value, slopes), (padded_value, padded_slopes) = gradient(*event), gradient(*more)
     np.testing.assert_allclose(padded_value, value, rtol=1e-5)
     for slope, padded in zip(slopes, padded_slopes, strict=True):
@@ -137,7 +141,7 @@ def test_condensation_under_padding():
 
 def test_condensation_gradient_is_finite_where_hits_coincide():
     beta, _, objects, valid = map(jnp.asarray, hits())
-    slopes = jax.grad(total, argnums=(0, 1))(beta.at[0].set(1.0), jnp.zeros((40, 2)), objects, valid)
+    slopes = jax.jit(jax.grad(total, argnums=(0, 1)))(beta.at[0].set(1.0), jnp.zeros((40, 2)), objects, valid)
     assert all(np.isfinite(slope).all() for slope in slopes)
 
 
@@ -154,7 +158,7 @@ def test_condensation_of_noise_alone():
     np.testing.assert_allclose(loss, [0, 0, 0, beta[valid].mean()], rtol=1e-6)
 
 
-@pytest.mark.parametrize("setting", ["q_min", "count", "block"])
-def test_condensation_settings_are_checked(setting):
+@pytest.mark.parametrize(("setting", "value"), [("q_min", 0.0), ("count", 0), ("block", 0)])
+def test_condensation_settings_are_checked(setting, value):
     with pytest.raises(ConfigError, match=f"{setting}=0"):
-        condensation_loss(*map(jnp.asarray, hits()), **({"count": 6} | {setting: 0}))
+        condensation_loss(*map(jnp.asarray, hits()), **({"count": 6} | {setting: value}))

@@ -365,6 +365,8 @@ def test_score_needs_weights_and_counts_hits_of_the_particle_only():
     truth = toy.particles(TWO)
     weights = np.arange(30, dtype=np.float64)
     assert trackml_score(match_tracks(tracks, truth), tracks, truth, weights) == sum(range(10))
+    with pytest.raises(DataError, match="29 weights for 30 hits"):
+        evaluate_event(toy.event(truth), tracks, weights=weights[1:])
 
 
 def test_large_event_is_quick():

@@ -38,6 +38,12 @@ def make_model(config=CONFIG):
     return model
 
 
+@nnx.jit
+def run(model, *event):
+    """The model compiled: operation by operation costs seconds of compilation."""
+    return model(*event)
+
+
 def pad(event, nodes=3, edges=6):
     """Padding that does its worst: real nodes as ends, rubbish as features."""
     fills = (5.0, -4.0, 0, NODES - 1, 0, False, False)
@@ -55,7 +61,7 @@ def pad(event, nodes=3, edges=6):
 
 def test_padding_changes_nothing():
     model, event = make_model(), make_event()
-    plain, padded = model(*event), model(*pad(event))
+    plain, padded = run(model, *event), run(model, *pad(event))
     np.testing.assert_allclose(padded.logits[:EDGES], plain.logits, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(padded.beta[:NODES], plain.beta, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(padded.coordinates[:NODES], plain.coordinates, rtol=1e-4, atol=1e-5)
@@ -74,7 +80,7 @@ def test_gradient_under_the_mask():
         extra = len(logits) - EDGES
         return edge_loss(logits, jnp.pad(labels, (0, extra)), jnp.pad(jnp.ones(EDGES), (0, extra)))
 
-    slopes = [jax.tree.leaves(nnx.grad(loss)(model, each)) for each in (event, pad(event))]
+    slopes = [jax.tree.leaves(nnx.jit(nnx.grad(loss))(model, each)) for each in (event, pad(event))]
     assert any(slope.any() for slope in slopes[0])
     for one, other in zip(*slopes, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
@@ -86,7 +92,8 @@ def test_permuting_hits_permutes_scores():
     name = np.random.default_rng(2).permutation(NODES).astype(np.int32)
     order = np.argsort(name[receivers], kind="stable")
     new_senders = jnp.asarray(name[senders][order])
-    moved = model(
+    moved = run(
+        model,
         jnp.zeros_like(nodes).at[name].set(nodes),
         edges[order],
         new_senders,
@@ -94,7 +101,7 @@ def test_permuting_hits_permutes_scores():
         jnp.argsort(new_senders).astype(jnp.int32),
         *valid,
     )
-    plain = model(*make_event())
+    plain = run(model, *make_event())
     np.testing.assert_allclose(moved.logits, plain.logits[order], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(moved.beta[name], plain.beta, rtol=1e-4, atol=1e-5)
 
@@ -103,18 +110,20 @@ def test_a_stack_of_events():
     definition, state = nnx.split(make_model())
     events = [make_event(seed) for seed in range(2)]
     stacked = [jnp.stack(columns) for columns in zip(*events, strict=True)]
-    batch = jax.vmap(lambda *event: nnx.merge(definition, state)(*event))(*stacked)
+    batch = jax.jit(jax.vmap(nnx.merge(definition, state)))(*stacked)
     for index, event in enumerate(events):
-        np.testing.assert_allclose(batch.logits[index], make_model()(*event).logits, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            batch.logits[index], run(make_model(), *event).logits, rtol=1e-4, atol=1e-5
+        )
 
 
 def test_heads_are_optional():
     model = make_model(NetworkConfig(node_features=4, edge_features=3, hidden=8, layers=1))
-    output = model(*make_event())
+    output = run(model, *make_event())
     assert output.logits.shape == (EDGES,)
     assert output.beta is None
     assert output.coordinates is None
-    beta = make_model()(*make_event()).beta
+    beta = run(make_model(), *make_event()).beta
     assert ((np.asarray(beta) > 0) & (np.asarray(beta) < 1)).all()
 
 
