@@ -9,7 +9,7 @@ convention of ACTS.
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,8 @@ from recon.types import Array
 LIGHT = 0.299792458e-3
 """Speed of light in GeV / (T mm): charge e and pT in B bend with the radius pT / (LIGHT B)."""
 
-Real = Float[Array, "..."] | float
-"""A scalar or an array of any shape."""
+Real: TypeAlias = Any
+"""A float or an array of floats, of any shape, of NumPy or JAX: arithmetic mixes them freely."""
 
 
 def array_namespace(*arrays: Any) -> ModuleType:

@@ -91,7 +91,7 @@ def _sized_graph(
     hits: Hits, detector: Detector, pairs: LayerPairs, capacity: TrackingCapacity
 ) -> tuple[HitGraph, TrackingSizes]:
     graph: HitGraph = jax.device_get(_graph(hits, detector.rotation, pairs, capacity))
-    return graph, TrackingSizes(*graph.sizes, np.int32(0), np.int32(0))
+    return graph, TrackingSizes(*graph.sizes, *np.zeros(2, np.int32))
 
 
 def label_graph(event: Event, graph: HitGraph, *, low_pt: float, low_pt_weight: float) -> LabelledGraph:

@@ -189,10 +189,10 @@ def fit_tracks(
     helix = fit_helix(*position, planes.weight[1], planes.mask)
     arc = arc_of_point(helix, position[0], position[1])
 
-    def iterate(_: int, state: tuple[Helix, Array]) -> tuple[Helix, Array]:
+    def iterate(_: Array, state: tuple[Helix, Array]) -> tuple[Helix, Array]:
         problem = _linearize(state[0], planes, surfaces, state[1], config)
-        information, _ = filter_inwards(weak_information(PRIOR, state[0].d0), problem.slots)
-        estimate = solve(transport_information(information, perigee_matrix(state[0])))
+        known = filter_inwards(weak_information(PRIOR, state[0].d0), problem.slots)[0]
+        estimate = solve(transport_information(known, perigee_matrix(state[0])))
         return _move(state[0], estimate), problem.arc
 
     helix, arc = jax.lax.fori_loop(0, config.iterations - 1, iterate, (helix, arc))
@@ -203,8 +203,8 @@ def fit_tracks(
     if config.hit_chi2:
         inner = filter_outwards(jax.tree.map(jnp.zeros_like, begin), problem.slots)
         hit_chi2 = slot_chi2(jax.tree.map(jnp.add, outer, inner), problem.slots.measurements)
-        for position in reversed(problem.positions):
-            hit_chi2 = remove_slot(hit_chi2, position)
+        for slot in reversed(problem.positions):
+            hit_chi2 = remove_slot(hit_chi2, slot)
     estimate = solve(transport_information(information, perigee_matrix(helix)))
     return _result(_move(helix, estimate), estimate, hit_chi2, planes.mask.sum(0), config)
 

@@ -16,13 +16,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float32, Int32
+from jaxtyping import Bool, Float32, Int32
 
 from recon.errors import ConfigError
 from recon.ranges import chunk_ranges, compact, compact_slots
 from recon.tracking.windows import N_CLASSES, SIZE_EDGES, LayerPairs
-from recon.types import Array as AnyArray
-from recon.types import EdgeList, Hits
+from recon.types import Array, EdgeList, Hits
 
 PHI_CELLS = 512
 EXTENT_CELLS = 16
@@ -65,14 +64,14 @@ class GraphCapacity:
 class GraphSizes(NamedTuple):
     """Sizes that the search needed, as in `GraphCapacity`; past the capacity, the result is incomplete."""
 
-    queries: Int32[AnyArray, ""]
-    rows: Int32[AnyArray, ""]
-    chunks: Int32[AnyArray, ""]
-    doublets: Int32[AnyArray, ""]
-    shaped: Int32[AnyArray, ""]
-    triplets: Int32[AnyArray, ""]
-    edges: Int32[AnyArray, ""]
-    nodes: Int32[AnyArray, ""]
+    queries: Int32[Array, ""]
+    rows: Int32[Array, ""]
+    chunks: Int32[Array, ""]
+    doublets: Int32[Array, ""]
+    shaped: Int32[Array, ""]
+    triplets: Int32[Array, ""]
+    edges: Int32[Array, ""]
+    nodes: Int32[Array, ""]
 
 
 class HitGraph(NamedTuple):
@@ -87,11 +86,11 @@ class HitGraph(NamedTuple):
         sizes: sizes that the search needed.
     """
 
-    hit: Int32[AnyArray, " n"]
-    node_features: Float32[AnyArray, "n f"]
-    edge_features: Float32[AnyArray, "e g"]
+    hit: Int32[Array, " n"]
+    node_features: Float32[Array, "n f"]
+    edge_features: Float32[Array, "e g"]
     edges: EdgeList
-    node_valid: Bool[AnyArray, " n"]
+    node_valid: Bool[Array, " n"]
     sizes: GraphSizes
 
 
@@ -194,7 +193,7 @@ def _window_along(pairs: LayerPairs, pair: Array, r: Array, z: Array) -> tuple[A
 
 def _candidates(
     sorted_hits: _Sorted, pairs: LayerPairs, capacity: GraphCapacity
-) -> tuple[Array, Array, Array, tuple]:
+) -> tuple[Array, Array, Array, tuple[Array, Array, Array]]:
     """Hits within the grid windows, eight to a chunk: (inner, (outer, pair) of the chunks, present, sizes)."""
     s = sorted_hits
     query = chunk_ranges(jnp.where(s.valid, pairs.count[s.layer], 0), 1, capacity.queries)
@@ -253,7 +252,9 @@ def doublet_shape(s: _Sorted, inner: Array, outer: Array) -> _Shape:
     return _Shape(delta_phi, dr, dz, z0, 2.0 * sine / jnp.maximum(chord, 1e-3))
 
 
-def _doublets(s: _Sorted, pairs: LayerPairs, capacity: GraphCapacity) -> tuple[Array, Array, Array, tuple]:
+def _doublets(
+    s: _Sorted, pairs: LayerPairs, capacity: GraphCapacity
+) -> tuple[Array, Array, Array, tuple[Array, Array, Array, Array]]:
     """Segments within the windows in azimuth, z0 and curvature: (inner, outer, valid, sizes)."""
     inner, outer_pair, present, needed = _candidates(s, pairs, capacity)
     outer, pair = outer_pair[0][:, None], outer_pair[1][:, None]
@@ -270,7 +271,7 @@ def _doublets(s: _Sorted, pairs: LayerPairs, capacity: GraphCapacity) -> tuple[A
 
 
 def _size_residuals(
-    s: _Sorted, end: Array, other: Array, axes: Sequence[Array], features: Array, pairs: LayerPairs
+    s: _Sorted, end: Array, other: Array, axes: Sequence[Array], sizes: Array, pairs: LayerPairs
 ) -> tuple[list[Array], Array]:
     """Seen minus expected cluster size along u and v at one end of segments, and whether both are allowed."""
     dx, dy, dz = s.x[other] - s.x[end], s.y[other] - s.y[end], s.z[other] - s.z[end]
@@ -278,12 +279,12 @@ def _size_residuals(
     along = [axes[i][end] * dx + axes[i + 1][end] * dy + axes[i + 2][end] * dz for i in (0, 3, 6)]
     normal = jnp.maximum(jnp.abs(along[2]), 1e-6)
     layer = s.layer[end]
-    residuals, allowed = [], True
+    residuals, allowed = [], jnp.ones(end.shape, bool)
     for axis in (0, 1):
         expected = pairs.slope[layer, axis] * jnp.abs(along[axis]) / normal
         size_bin = sum((expected >= edge).astype(jnp.int32) for edge in SIZE_EDGES)
-        seen = features[axis][end]
-        # A size of 0 says that the file has no cluster shapes: no window can then be asked for.
+        seen = sizes[axis][end]
+        # A size of 0 says that the cluster's shape is unknown: no window can then be asked for.
         residual = jnp.where(seen > 0, seen - expected, 1.0)
         inside = residual >= pairs.size_low[layer, axis, size_bin]
         inside &= residual <= pairs.size_high[layer, axis, size_bin]
@@ -298,14 +299,14 @@ def _shaped(
     outer: Array,
     valid: Array,
     axes: Sequence[Array],
-    features: Sequence[Array],
+    sizes: Array,
     pairs: LayerPairs,
     capacity: int,
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Segments whose direction agrees with the cluster sizes at both ends, with the four residuals."""
     residual, keep = [], valid
     for end, other in ((inner, outer), (outer, inner)):
-        values, allowed = _size_residuals(s, end, other, axes, features, pairs)
+        values, allowed = _size_residuals(s, end, other, axes, sizes, pairs)
         residual += values
         keep &= allowed
     index, needed = compact(keep, capacity)
@@ -362,12 +363,8 @@ def _relabel(
 ) -> tuple[Array, Array, Array, Array]:
     """Number the hits on edges: (hit of each node, inner and outer node of each edge, number of nodes)."""
     used = jnp.zeros(n, bool)
-    used = (
-        used.at[jnp.where(valid, inner, n)]
-        .set(True, mode="drop")
-        .at[jnp.where(valid, outer, n)]
-        .set(True, mode="drop")
-    )
+    for end in (inner, outer):
+        used = used.at[jnp.where(valid, end, n)].set(True, mode="drop")
     hit, needed = compact(used, capacity)
     node = jnp.zeros(n + 1, jnp.int32).at[hit].set(jnp.arange(capacity, dtype=jnp.int32), mode="drop")
     # Padding edges point to the last node, which keeps the receivers sorted.
@@ -392,11 +389,13 @@ def build_graph(
         capacity: lengths of the arrays; too small a value sets `edges.overflow`.
     """
     s = _sort_into_cells(hits, pairs)
-    axes = _sensor_axes(hits.module[s.row], rotation)
-    features = hits.features[s.row]
+    module, features = hits.module[s.row], hits.features[s.row]
+    axes = _sensor_axes(module, rotation)
+    # Without its sensor a cluster's size says nothing about the direction.
+    cluster_sizes = jnp.where(module[:, None] >= 0, features[:, :2], 0.0).T
     inner, outer, valid, needed = _doublets(s, pairs, capacity)
     inner, outer, valid, residual, n_shaped = _shaped(
-        s, inner, outer, valid, axes, features[:, :2].T, pairs, capacity.shaped
+        s, inner, outer, valid, axes, cluster_sizes, pairs, capacity.shaped
     )
     shape = doublet_shape(s, inner, outer)
     keep, n_before, n_after, n_triplets = _prune(s, inner, outer, valid, shape, pairs, capacity.triplets)

@@ -134,7 +134,7 @@ def test_twenty_steps_on_two_events_lower_the_loss(benchmark, data, tmp_path):
 
 @pytest.mark.slow
 def test_training_reaches_the_bar(benchmark, data, tmp_path):
-    """Default settings; a quarter of an hour of CPU time."""
+    """Default settings; some minutes of CPU time."""
     result = benchmark.run(benchmark.Benchmark(data=data, output=tmp_path))
     assert result["test_events"] == 15
     assert result["auc"] >= 0.9996

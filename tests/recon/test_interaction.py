@@ -18,6 +18,7 @@ from recon.nn.interaction import (
 from recon.nn.mlp import layer_norm
 
 HIDDEN, NODES, EDGES = 8, 12, 40
+INPUTS = {"edge": ("edge", "sender", "receiver"), "node": ("node", "incoming", "outgoing")}
 
 
 def make_graph(seed=0, nodes=NODES, edges=EDGES):
@@ -64,7 +65,8 @@ def jraph_network(weights, nodes, edges, topology):
         w = {name: value[index] for name, value in weights.items()}
 
         def update(kind, state, *inputs, w=w):
-            first = jnp.concatenate([w[name] for name in w if name.startswith(f"{kind}_from")])
+            names = [f"{kind}_from_{name}" for name in INPUTS[kind]]
+            first = jnp.concatenate([w[name] for name in names if name in w])
             hidden = jax.nn.relu(jnp.concatenate(inputs, -1) @ first + w[f"{kind}_bias"])
             result = jax.nn.relu(hidden @ w[f"{kind}_out"] + w[f"{kind}_out_bias"])
             if f"{kind}_scale" in w:
