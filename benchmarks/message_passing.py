@@ -2,7 +2,7 @@
 
     python benchmarks/message_passing.py --torch-python /path/to/python --json result.json
 
-The other side runs in an environment of its own that has numpy, torch and torch-geometric (`message_passing_torch.py`).
+The other side runs in an environment of its own that has numpy, torch and torch-geometric.
 Every measurement is a process of its own; the programs take turns, the least of all repeats counts. CPU time is that of
 the process, all threads; peak memory is what the process grew by from before the first run (compiling included).
 """
@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 HERE = Path(__file__).resolve().parent
 PEERS = ("pyg", "pyg-split")
@@ -33,8 +32,6 @@ ALLOCATORS = {
 
 def make_graph(path: Path, nodes: int, degree: int, hidden: int, layers: int) -> None:
     """Writes random points joined to their nearest neighbours, sorted by receiver, and the weights of the network."""
-    from scipy.spatial import cKDTree
-
     rng = np.random.default_rng(0)
     points = rng.random((nodes, 3)).astype(np.float32)
     nearest = cKDTree(points).query(points, degree + 1)[1][:, 1:]
@@ -59,85 +56,6 @@ def make_graph(path: Path, nodes: int, degree: int, hidden: int, layers: int) ->
     np.savez(path, **data)
 
 
-def stacked_weights(data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The weights of all layers as `recon.nn.interaction` holds them: the first matrices cut into one an input."""
-    layers = sum(name.endswith("edge.0.weight") for name in data)
-
-    def stack(name: str) -> np.ndarray:
-        return np.stack([data[f"layer{layer}.{name}"] for layer in range(layers)])
-
-    edge, node = np.split(stack("edge.0.weight"), 3, axis=1), np.split(stack("node.0.weight"), 2, axis=1)
-    weights = dict(zip(("edge_from_edge", "edge_from_sender", "edge_from_receiver"), edge, strict=True))
-    weights |= dict(zip(("node_from_node", "node_from_incoming"), node, strict=True))
-    for kind in ("edge", "node"):
-        weights[f"{kind}_bias"] = stack(f"{kind}.0.bias")
-        weights[f"{kind}_out"], weights[f"{kind}_out_bias"] = (
-            stack(f"{kind}.1.weight"),
-            stack(f"{kind}.1.bias"),
-        )
-    return weights
-
-
-def run_ours(options: argparse.Namespace) -> None:
-    """Runs one form of our network and prints its cost as JSON; the process of one measurement."""
-    import jax
-    import jax.numpy as jnp
-    from flax import nnx
-
-    from recon.nn.interaction import InteractionConfig, InteractionStack, Topology
-    from recon.nn.mlp import MLP
-
-    data = dict(np.load(options.worker))
-    hidden, rngs = data["nodes.1.weight"].shape[1], nnx.Rngs(0)
-    weights = stacked_weights(data)
-    config = InteractionConfig(
-        hidden=hidden,
-        layers=len(weights["edge_out"]),
-        normalise=False,
-        outgoing=False,
-        remat=options.form == "recon-remat",
-    )
-    stack = InteractionStack(config, rngs=rngs)
-    for name, value in weights.items():
-        stack.weights[name][...] = jnp.asarray(value)
-    parts = {
-        "nodes": ([3, hidden, hidden], True),
-        "edges": ([4, hidden, hidden], True),
-        "head": ([hidden, hidden, 1], False),
-    }
-    dense = {name: MLP(sizes, activate_last=last, rngs=rngs) for name, (sizes, last) in parts.items()}
-    for name, network in dense.items():
-        for index, layer in enumerate(network.layers):
-            layer.kernel[...] = jnp.asarray(data[f"{name}.{index}.weight"])
-            layer.bias[...] = jnp.asarray(data[f"{name}.{index}.bias"])
-    definition, state = nnx.split((dense["nodes"], dense["edges"], stack, dense["head"]))
-    valid = jnp.ones(len(data["senders"]), bool)
-    inputs = [jnp.asarray(data[name]) for name in ("node_inputs", "edge_inputs", "senders", "receivers")]
-
-    def logits(state, nodes, edges, senders, receivers):  # noqa: ANN001, ANN202
-        encode_nodes, encode_edges, interact, head = nnx.merge(definition, state, copy=True)
-        _, edges = interact(encode_nodes(nodes), encode_edges(edges), Topology(senders, receivers, valid))
-        return head(edges)[:, 0]
-
-    def loss(state, *event):  # noqa: ANN001, ANN002, ANN202
-        value, label = logits(state, *event), data["labels"]
-        return (jax.nn.softplus(value) - value * label).mean()
-
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    program = jax.jit(logits if options.mode == "forward" else jax.grad(loss)).lower(state, *inputs).compile()
-    result, cpu, wall = jax.block_until_ready(program(state, *inputs)), [], []
-    for _ in range(options.repeats):
-        cpu_start, wall_start = time.process_time(), time.perf_counter()
-        result = jax.block_until_ready(program(state, *inputs))
-        cpu.append(time.process_time() - cpu_start)
-        wall.append(time.perf_counter() - wall_start)
-    if options.mode == "backward":
-        result = nnx.merge(definition, result)[1].layers[0].kernel[...]
-    np.save(options.output, np.asarray(result))
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(json.dumps({"cpu": min(cpu), "wall": min(wall), "peak_mb": peak, "version": jax.__version__}))
-
-
 def measure(
     form: str, graph: Path, output: Path, options: argparse.Namespace, mode: str, allocator: str
 ) -> dict:
@@ -148,7 +66,7 @@ def measure(
         command = [options.torch_python, str(HERE / "message_passing_torch.py"), str(graph)]
         arguments += ["--threads", str(options.threads)]
     else:
-        command = [sys.executable, str(Path(__file__)), "--worker", str(graph)]
+        command = [sys.executable, str(HERE / "message_passing_recon.py"), str(graph)]
         if options.threads == 1:
             environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     done = subprocess.run(
@@ -203,16 +121,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="processes a program; they take turns")
     parser.add_argument("--repeats", type=int, default=4, help="runs a process")
     parser.add_argument("--json", type=Path)
-    for name in ("worker", "form", "mode", "output"):
-        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
-        run_ours(options)
-        return
     rows = []
-    print(
-        "| allocator | features | | program | CPU s | wall s | peak MB | against ours |\n|---|---|---|---|---|---|---|---|"
-    )
+    print("| allocator | features | | program | CPU s | wall s | peak MB | against ours |")
+    print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for allocator in options.allocators:
             for hidden in options.hidden:

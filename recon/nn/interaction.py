@@ -21,7 +21,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int32
 
 from recon.errors import ConfigError
-from recon.nn.mlp import layer_norm, product
+from recon.nn.mlp import activated_product, layer_norm, product
 
 Weights = dict[str, Array]
 
@@ -136,7 +136,7 @@ def interaction_layer(
         # Rows added where they belong: sorting them by sender first costs ten times the sum.
         outgoing = jax.ops.segment_sum(edges, topology.senders, count)
         hidden = hidden + product(outgoing, weights["node_from_outgoing"])
-    update = jax.nn.relu(product(jax.nn.relu(hidden), weights["node_out"]) + weights["node_out_bias"])
+    update = activated_product(hidden, weights["node_out"], weights["node_out_bias"])
     if "node_scale" in weights:
         update = layer_norm(update, weights["node_scale"], weights["node_shift"])
     return nodes + update, edges
@@ -150,8 +150,8 @@ def _edge_update(
 ) -> Float[Array, "e h"]:
     sent = product(nodes, weights["edge_from_sender"])[topology.senders]
     received = (product(nodes, weights["edge_from_receiver"]) + weights["edge_bias"])[topology.receivers]
-    hidden = jax.nn.relu(product(edges, weights["edge_from_edge"]) + sent + received)
-    update = jax.nn.relu(product(hidden, weights["edge_out"]) + weights["edge_out_bias"])
+    hidden = product(edges, weights["edge_from_edge"]) + sent + received
+    update = activated_product(hidden, weights["edge_out"], weights["edge_out_bias"])
     if "edge_scale" in weights:
         update = layer_norm(update, weights["edge_scale"], weights["edge_shift"])
     return jnp.where(topology.edge_valid[:, None], update, 0.0)

@@ -10,6 +10,7 @@ from recon.tracking.detector import n_layers
 from recon.types import NOISE, Detector, Hits
 
 LEAST_HITS = 512
+LARGE = 65_536
 
 # Shape of one row; the number of features is free.
 _ROW_SHAPES = {"position": (3,), "layer": (), "module": (), "local": (2,), "variance": (2,), "valid": ()}
@@ -57,6 +58,8 @@ def _check_range(name: str, values: np.ndarray, used: np.ndarray, low: int, high
 
 def pad_hits(hits: Hits, length: int | None = None) -> Hits:
     """Pad the hits of one event to the next size of the ladder, or to `length`."""
-    # A fine ladder: the cost of the search grows faster than the number of hits.
-    size = bucket_size(max(len(hits.layer), LEAST_HITS), steps_per_octave=8) if length is None else length
-    return pad_event(hits, {"n": size})
+    if length is None:
+        n = max(len(hits.layer), LEAST_HITS)
+        # The search grows with the square of a large event: there, finer steps are worth more programs.
+        length = bucket_size(n, steps_per_octave=8 if n > LARGE else 4)
+    return pad_event(hits, {"n": length})

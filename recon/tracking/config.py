@@ -50,7 +50,7 @@ class TrackingConfig:
         """Read what `to_json` wrote.
 
         Raises:
-            ConfigError: a setting that does not exist, by name, with those that do.
+            ConfigError: a setting that does not exist, by name, with those that do, or a value of the wrong type.
         """
         parts = {
             "windows": WindowConfig,
@@ -64,13 +64,23 @@ class TrackingConfig:
         for name, value in tree.items():
             if name in parts:
                 _check_names(value, parts[name], name)
-                values[name] = parts[name](**value)
+                values[name] = _make(parts[name], value, name)
             else:
                 values[name] = value
         return cls(**values)
 
 
-def _check_names(tree: Mapping[str, Any], kind: type, where: str) -> None:
+def _make(kind: type, tree: Mapping[str, Any], where: str) -> Any:
+    try:
+        return kind(**tree)
+    except TypeError as error:
+        # Nothing is missing and comparable in a file of `to_json`: this one was written by hand.
+        raise ConfigError(f"the {where} configuration cannot be used: {error}") from error
+
+
+def _check_names(tree: Any, kind: type, where: str) -> None:
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"the {where} configuration is {tree!r}; needed are settings by name")
     allowed = [item.name for item in dataclasses.fields(kind)]
     unknown = sorted(set(tree) - set(allowed))
     if unknown:

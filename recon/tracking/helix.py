@@ -127,8 +127,9 @@ def arc_at_radius(helix: Helix, radius: Float[Array, "*s 1"]) -> Float[Array, "*
     """
     reach = 1 + helix.kappa * helix.d0
     chord_squared = (radius**2 - helix.d0**2) / jnp.maximum(reach, 1e-3)
-    chord = jnp.sqrt(jnp.maximum(chord_squared, 1e-12))
-    half_sin = jnp.clip(0.5 * helix.kappa * chord, -0.999, 0.999)
+    diameter = 2 / jnp.maximum(jnp.abs(helix.kappa), MIN_CURVATURE)
+    chord = jnp.minimum(jnp.sqrt(jnp.maximum(chord_squared, 1e-12)), 0.999 * diameter)
+    half_sin = 0.5 * helix.kappa * chord
     small = jnp.abs(half_sin) < 1e-3
     safe = jnp.where(small, 0.5, half_sin)
     return chord * jnp.where(small, 1 + half_sin**2 / 6, jnp.arcsin(safe) / safe)

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from recon.errors import ConfigError
 from recon.metrics import Binned, Ratio
@@ -184,13 +184,13 @@ def summary_table(results: Sequence[FinderResult], title: str = "Track finding")
         ConfigError: no results, or two of one name.
     """
     _check(results)
-    table = Table(title=escape(title))
+    table = Table(title=Text(title))
     table.add_column("")
     for result in results:
-        table.add_column(escape(result.name), justify="right")
+        table.add_column(Text(result.name), justify="right")
     for label, texts in summary_rows(results):
-        # Without escape the console would take a unit in brackets for a style.
-        table.add_row(escape(label), *map(escape, texts))
+        # As plain text: the console would take a unit in brackets for a style.
+        table.add_row(Text(label), *map(Text, texts))
     return table
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32
 
-from recon.errors import ConfigError
+from recon.errors import ConfigError, DataError
 from recon.io.weights import load_model as load_directory
 from recon.io.weights import save_model as save_directory
 from recon.tracking.capacity import TrackingCapacity
@@ -115,5 +115,10 @@ def load_model(name: str | Path = DEFAULT) -> TrackingModel:
     pairs = {
         key.removeprefix(_PAIRS): array for key, array in shipped.arrays.items() if key.startswith(_PAIRS)
     }
+    if differing := sorted(set(pairs) ^ set(LayerPairs._fields)):
+        raise DataError(
+            f"{directory} is no tracking model of this version: its layer-pair map lacks or has too many of "
+            f"{', '.join(differing)}"
+        )
     config = TrackingConfig.from_json(shipped.config)
     return TrackingModel(config, LayerPairs(**pairs), weights, shipped.card)

@@ -84,7 +84,7 @@ def _keep_away_from_zero(value: Float[Array, "k t"], least: Float[Array, " t"]) 
 
 def _state_at(
     helix: Helix, planes: Planes, terms: ArcTerms
-) -> tuple[tuple[Float[Array, "3 k t"], ...], tuple[Float[Array, "k t"], Float[Array, "k t"]]]:
+) -> tuple[tuple[Float[Array, "k t"], ...], tuple[Float[Array, "k t"], Float[Array, "k t"]]]:
     """Offset of the helix from the plane centres (x, y, z) and cosine and sine of its azimuth there."""
     cos_0, sin_0 = jnp.cos(helix.phi), jnp.sin(helix.phi)
     offset_x = (terms.sine * cos_0 - terms.versine * sin_0 - helix.d0 * sin_0) - planes.center[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cache
 
 import numpy as np
@@ -102,8 +101,3 @@ def layered_dag(rng, n_layers, per_layer, n_edges, *, decimals):
     pairs = pairs[np.lexsort((rng.random(len(pairs)), pairs[:, 1]))]
     score = rng.random(len(pairs)).round(decimals).astype(np.float32)
     return score, pairs[:, 0].astype(np.int32), pairs[:, 1].astype(np.int32)
-
-
-def chain_reach(config):
-    """Links of a chain that the search for its head can follow."""
-    return 2 ** max(1, math.ceil(math.log2(config.max_steps)))

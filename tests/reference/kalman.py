@@ -50,7 +50,7 @@ def follow(perigee, kinks, stops, field, mass):
     predicted, variances = [], []
     for number, stop in enumerate(stops):
         path = np.zeros(len(d0))
-        for _ in range(12):
+        for _ in range(8):
             at, azimuth = advance(position, phi, theta, q_over_p, path, field)
             direction = np.stack(
                 [np.sin(theta) * np.cos(azimuth), np.sin(theta) * np.sin(azimuth), np.cos(theta)], -1
@@ -80,7 +80,7 @@ def follow(perigee, kinks, stops, field, mass):
     return np.stack(predicted, 1), np.stack(variances, 1)
 
 
-def fit(start, local, variance, stops, field=2.0, mass=0.13957039, iterations=5):
+def fit(start, local, variance, stops, field=2.0, mass=0.13957039, iterations=3):
     """Fit tracks: (perigee [t, 5], covariance [t, 5, 5], chi2 [t])."""
     tracks, kink_shape = len(start), (len(stops), 2)
     values = np.concatenate([start, np.zeros((tracks, 2 * len(stops)))], 1)
