@@ -26,7 +26,9 @@ from recon.tracking.windows import LayerPairs, WindowConfig, learn_windows
 from recon.types import Event
 
 
-def edge_counts(event: Event, pairs: LayerPairs, pt_min: float, known: dict[int, TrackingCapacity]) -> dict[str, float]:
+def edge_counts(
+    event: Event, pairs: LayerPairs, pt_min: float, known: dict[int, TrackingCapacity]
+) -> dict[str, float]:
     """True segments found, true segments, true edges, edges and CPU seconds of one event."""
     detector = load_detector()
     event_graph(event, detector, pairs, known)  # compiles where the size is new

@@ -141,7 +141,7 @@ def pad_graph(graph: LabelledGraph, n_nodes: int, n_edges: int) -> LabelledGraph
         raise DataError(f"a graph of {len(graph.nodes)} nodes and {len(graph.edges)} edges does not fit")
     order = np.arange(len(graph.edges), n_edges, dtype=np.int32)
 
-    def pad(column: Array, count: int, value: float = 0) -> np.ndarray:
+    def pad(column: Array, count: int, value: int = 0) -> np.ndarray:
         return np.concatenate([np.asarray(column), np.full((count, *column.shape[1:]), value, column.dtype)])
 
     return LabelledGraph(

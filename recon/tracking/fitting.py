@@ -73,7 +73,7 @@ class FitConfig:
         sensor_loss: mean energy loss in sensors, GeV per radiation length. 0 by default, as in the
             GenericDetector of ACTS, whose silicon has the density of a gas; 0.037 for real silicon.
         passive_loss: mean energy loss in passive cylinders, GeV per radiation length; beryllium by default.
-        hit_chi2: compute `FitResult.hit_chi2` (about a third of the time).
+        hit_chi2: compute `FitResult.hit_chi2` (about a fifth of the time).
         max_step: a track is converged when the last linearisation moved it by less than this many sigma.
     """
 

@@ -40,7 +40,9 @@ def test_blocks_run_one_after_the_other(tmp_path: Path) -> None:
         if "make demo" in text:
             continue  # makes an environment of its own
         command = [sys.executable, "-c", text] if language == "python" else ["bash", "-euc", text]
-        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
         assert result.returncode == 0, f"{text}\n{result.stdout[-2000:]}\n{result.stderr[-2000:]}"
         ran += 1
     assert ran >= 3

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from recon.errors import ConfigError
-from recon.nn.mlp import MLP, layer_norm, product, weight_gradient
+from recon.nn.mlp import MLP, activated_product, layer_norm, product, weight_gradient
 
 
 def normal(*shape, seed=0):
@@ -32,6 +32,22 @@ def test_product_has_the_gradients_of_a_product():
     for one, other in zip(ours, plain, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(product(inputs, matrix), inputs @ matrix)
+
+
+def test_activated_product_has_the_gradients_of_its_formula():
+    arguments = normal(600, 5), normal(5, 3, seed=1), normal(3, seed=2)
+
+    def formula(inputs, matrix, bias):
+        return jax.nn.relu(jax.nn.relu(inputs) @ matrix + bias)
+
+    def total(function, *arguments):
+        return jnp.sin(function(*arguments)).sum()
+
+    gradient = jax.jit(jax.grad(total, argnums=(1, 2, 3)), static_argnums=0)
+    slopes = [gradient(function, *arguments) for function in (activated_product, formula)]
+    for one, other in zip(*slopes, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(activated_product(*arguments), formula(*arguments))
 
 
 def test_layer_norm():

