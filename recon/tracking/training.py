@@ -187,7 +187,8 @@ def loss(
         value, weight = total(jax.tree.map(lambda leaf: leaf[0], batch))
     else:
         value, weight = (part.sum() for part in jax.vmap(total)(batch))
-    return value / weight, {}
+    # An event can be without edges: it has no loss, and 0 / 0 would end the training.
+    return value / jnp.maximum(weight, 1e-12), {}
 
 
 def _run(

@@ -13,7 +13,7 @@ import pytest
 import recon
 from recon.cli import COMMANDS, USER_ERROR, main
 from recon.io.root import count_events, read_events, read_tracks, write_events
-from recon.io.trackml import write_event
+from recon.io.trackml import read_event, write_event
 from recon.tracking import load_detector, load_model
 from recon.tracking.shipped import save_tracking_model
 
@@ -86,12 +86,17 @@ def test_simulate(hits, directory):
     assert summary["output"] == str(hits)
 
 
-def test_simulate_csv(hits, directory):
-    path = directory / "csv" / "event.csv"
+@pytest.mark.parametrize("ending", ["csv", "csv.gz"])
+def test_simulate_csv(hits, tmp_path, ending):
+    path = tmp_path / "csv" / f"event.{ending}"
     words = ["simulate", "tracking", "-o", path, "--events", 1, "--first-event", 5, "--workers", 1]
     assert run(*words, *SMALL) == 0
-    assert (path.parent / "event000000005-hits.csv").is_file()
-    assert len(list(path.parent.glob("event000000005-*.csv"))) == 4
+    kinds = ("features", "hits", "particles", "truth")
+    assert sorted(file.name for file in path.parent.iterdir()) == [
+        f"event000000005-{kind}.{ending}" for kind in kinds
+    ]
+    event = read_event(path.parent / f"event000000005-hits.{ending}", load_detector())
+    np.testing.assert_array_equal(event.hit_id, next(read_events(hits)).hit_id)
 
 
 def test_reconstruct(hits, model, directory, capsys):
@@ -125,7 +130,7 @@ def test_reconstruct_trackml_csv(hits, model, directory):
     event = next(read_events(hits))
     folder = directory / "trackml"
     folder.mkdir()
-    write_event(folder / "event000000005", event, load_detector())
+    write_event(folder / "event000000005", event, load_detector(), compress=False)
     output = directory / "from_csv.root"
     words = ["reconstruct", "tracking", folder / "event000000005-hits.csv", "-o", output, "--model", model]
     assert run(*words) == 0
@@ -296,7 +301,7 @@ def test_truncated_file(hits, tmp_path, capsys):
 def test_hit_that_is_not_finite_is_named(hits, model, tmp_path, capsys):
     path = tmp_path / "hits.csv"
     event = next(read_events(hits))
-    write_event(tmp_path / "event000000005", event, load_detector())
+    write_event(tmp_path / "event000000005", event, load_detector(), compress=False)
     hits_file = tmp_path / "event000000005-hits.csv"
     lines = hits_file.read_text().splitlines()
     lines[7] = ",".join(["nan" if index == 1 else word for index, word in enumerate(lines[7].split(","))])

@@ -38,7 +38,7 @@ def simulate(
     """Simulate t tbar events at 14 TeV with pile-up in the generic detector; writes hits, particles and truth.
 
     Args:
-        output: ROOT file to write; TrackML CSV files with this prefix if it ends in .csv.
+        output: ROOT file to write; TrackML CSV files with this prefix if it ends in .csv or .csv.gz.
         pileup: collisions beside the hard scatter, or their mean.
         pileup_distribution: whether that number is fixed or the mean of a Poisson distribution.
         events: number of events.
@@ -93,7 +93,7 @@ def simulate(
 
 def _write_csv(output: Path, events: Iterator[Event]) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
+    name, compress = output.name.partition(".csv")[0], output.suffix == ".gz"
     for event in events:
-        write_event(
-            output.with_suffix("").with_name(f"{output.stem}{event.number:09d}"), event, load_detector()
-        )
+        prefix = output.with_name(f"{name}{event.number:09d}")
+        write_event(prefix, event, load_detector(), compress=compress)

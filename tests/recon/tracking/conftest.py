@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+from recon.tracking.capacity import TrackingCapacity
 from recon.tracking.detector import load_detector, to_global
+from recon.tracking.graph import GraphCapacity, GraphSizes
 from recon.tracking.windows import WindowConfig, learn_windows
 from recon.types import NOISE, Event, Hits, HitTruth, Particles
 
@@ -72,7 +74,9 @@ def crossings(helices, detector):
             rho = np.hypot(center[:, 0], center[:, 1]).mean()
             start = np.array([np.interp(rho, row, path[0], right=np.nan) for row in radius])
         else:
-            start = (center[:, 2].mean() - helices.vertex[:, 2]) / np.sinh(helices.eta)
+            # A track in the transverse plane never meets a disc.
+            with np.errstate(divide="ignore"):
+                start = (center[:, 2].mean() - helices.vertex[:, 2]) / np.sinh(helices.eta)
         crosses = np.isfinite(start) & (start > 20.0) & (start < 1100.0)
         at = helices.at(np.where(crosses, start, 20.0)[:, None])[:, 0]
         _, near = cKDTree(center).query(at, k=min(6, len(modules)))
@@ -183,6 +187,13 @@ def small_event(generic):
     """Thirty particles and noise: fewer than 512 hits."""
     rng = np.random.default_rng(12)
     return helix_event(random_helices(30, rng), generic, rng, number=7)
+
+
+@pytest.fixture(scope="session")
+def roomy():
+    """A capacity for any 512 hits: one program for most tests."""
+    lengths = dict.fromkeys(GraphSizes._fields, 4096)
+    return TrackingCapacity(graph=GraphCapacity(**lengths | {"rows": 8192}), tracks=128)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ import pytest
 
 from recon.errors import ConfigError
 from recon.tracking import data
-from recon.tracking.capacity import capacity_for
 from recon.tracking.checks import pad_hits
 from recon.tracking.data import event_graph
 from recon.tracking.graph import (
@@ -31,12 +30,12 @@ SLACK = 2e-3
 
 
 @pytest.fixture(scope="module")
-def graph_of(generic, pairs):
+def graph_of(generic, pairs, roomy):
     """Function (event, detector) -> graph, with room for everything; one program for up to 512 hits."""
 
     def build(event, detector=generic):
         assert len(event.hits.layer) <= 512
-        return event_graph(event, detector, pairs, {})
+        return event_graph(event, detector, pairs, {512: roomy})
 
     return build
 
@@ -80,13 +79,14 @@ def assert_like_twin(graph, event, detector, pairs):
     found = twin.edges_as_hits(graph)
     assert set(narrow.segments) <= set(found) <= set(wide.segments)
     assert len(set(found) ^ set(exact.segments)) <= 0.01 * len(exact.segments)
+    assert len(wide.segments) - len(narrow.segments) <= 0.05 * len(exact.segments) + 1
     common = [key for key in found if key in exact.segments]
     rows = np.array([found[key] for key in common], int)
     expected = np.array([exact.features(key) for key in common]).reshape(-1, len(EDGE_FEATURES))
     got = np.asarray(graph.edge_features)[rows]
     np.testing.assert_allclose(got[:, :10], expected[:, :10], rtol=2e-3, atol=2e-3)
     # Numbers of compatible neighbours may differ where a comparison is at the edge of its window.
-    assert (np.abs(got[:, 10:] - expected[:, 10:]) > 1e-5).mean() < 0.01
+    assert (np.abs(got[:, 10:] - expected[:, 10:]) > 1e-5).sum() <= 0.01 * got[:, 10:].size
 
 
 # Hand cases.
@@ -229,7 +229,7 @@ def test_azimuth_wraps_around(graph_of, make_event, helices, generic):
 
 def test_longer_padding_changes_nothing(small_graph, small_event, generic, pairs):
     hits = pad_hits(small_event.hits, 640)
-    longer = jax.jit(build_graph, static_argnums=3)(hits, generic.rotation, pairs, capacity_for(640).graph)
+    longer = jax.jit(build_graph, static_argnums=3)(hits, generic.rotation, pairs, roomy.graph)
     before, after = twin.edges_as_hits(small_graph), twin.edges_as_hits(longer)
     assert before == after
     rows = list(before.values())
@@ -290,17 +290,18 @@ def test_hits_that_come_twice_double_every_end(small_event, graph_of, select_hit
 def test_hits_without_a_cluster_shape_pass_every_size_window(
     small_graph, small_event, graph_of, generic, pairs, missing
 ):
+    # Every cluster contradicts every direction, so that only hits without a shape can be on an edge.
     hits = small_event.hits
-    rows = np.arange(0, len(hits.layer), 2)
-    features, module = hits.features.copy(), hits.module.copy()
+    known = np.arange(len(hits.layer)) % 8 == 0
+    features, module = np.full_like(hits.features, 200.0), hits.module.copy()
     if missing == "cluster size":
-        features[rows, :2] = 0
+        features[~known] = 0
     else:
-        module[rows] = -1
+        module[~known] = -1
     event = small_event._replace(hits=hits._replace(features=features, module=module))
     graph = graph_of(event)
-    assert hit_pairs(graph) >= hit_pairs(small_graph)
-    assert len(hit_pairs(graph)) > len(hit_pairs(small_graph))
+    assert {edge for edge in hit_pairs(graph) if known[list(edge)].any()} == set()
+    assert len(hit_pairs(graph)) > 0.3 * len(hit_pairs(small_graph))
     assert_like_twin(graph, event, generic, pairs)
 
 
@@ -315,10 +316,10 @@ def test_wrong_cluster_sizes_remove_edges(small_graph, small_event, graph_of):
 
 
 @pytest.fixture(scope="module")
-def tight(generic, pairs, small_event):
+def tight(generic, pairs, roomy, small_event):
     """Sizes and overflow of capacities that are exact (first) or one too small in one place."""
     hits = pad_hits(small_event.hits)
-    needed = event_graph(small_event, generic, pairs, {}).sizes
+    needed = event_graph(small_event, generic, pairs, {512: roomy}).sizes
     exact = GraphCapacity(**{name: int(size) for name, size in needed._asdict().items()})
     names = [field.name for field in fields(exact)]
     capacities = [exact, *(replace(exact, **{name: getattr(exact, name) - 1}) for name in names)]

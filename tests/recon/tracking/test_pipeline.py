@@ -203,6 +203,7 @@ def test_permuted_hits_give_permuted_labels(event, tracks, model):
     assert (np.abs(back.parameters[row] - tracks.parameters) < 0.02 * sigma).all()
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_padding_changes_nothing(event, tracks, model):
     larger = replace(
         ROOMY, graph=replace(ROOMY.graph, queries=5120, edges=2560, nodes=640), tracks=ROOMY.tracks + 8
@@ -213,6 +214,7 @@ def test_padding_changes_nothing(event, tracks, model):
     assert_same_tracks(trim(found, len(event.hits.layer)), tracks)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_one_program_equals_the_steps(event, tracks, model):
     program = jax.jit(reconstruct, static_argnames=("config", "capacity"))
     found, sizes = jax.device_get(
@@ -223,6 +225,7 @@ def test_one_program_equals_the_steps(event, tracks, model):
     assert_same_tracks(trim(found, len(event.hits.layer)), tracks)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_capacity_too_small_is_named(event, model):
     small = replace(ROOMY, tracks=4, track_hits=5)
     with pytest.raises(CapacityError, match=r"tracks do not fit into a capacity of 4; .*tracks") as caught:
@@ -231,6 +234,7 @@ def test_capacity_too_small_is_named(event, model):
     assert caught.value.needed > 4
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_capacity_grows_by_itself(event, tracks, model):
     fresh = replace(model, capacities={LEAST_HITS: replace(ROOMY, tracks=4, track_hits=5)})
     assert_same_tracks(find_tracks(event, fresh), tracks)

@@ -239,6 +239,10 @@ def test_loss_of_a_batch_is_that_of_all_its_edges(value_of):
     assert value_of(graphs) == pytest.approx(expected, rel=1e-5)
 
 
+def test_event_without_edges_has_no_loss(value_of):
+    assert value_of([random_graph(7)._replace(weight=np.zeros(N_EDGES, np.float32))]) == 0
+
+
 def test_edges_without_weight_do_not_count(value_of):
     graph = random_graph(7)
     silent = graph._replace(weight=np.where(np.arange(N_EDGES) < 4, 0, graph.weight).astype(np.float32))
