@@ -78,6 +78,8 @@ def crossings(helices, detector):
             with np.errstate(divide="ignore"):
                 start = (center[:, 2].mean() - helices.vertex[:, 2]) / np.sinh(helices.eta)
         crosses = np.isfinite(start) & (start > 20.0) & (start < 1100.0)
+        if not crosses.any():
+            continue
         at = helices.at(np.where(crosses, start, 20.0)[:, None])[:, 0]
         _, near = cKDTree(center).query(at, k=min(6, len(modules)))
         module = modules[near]

