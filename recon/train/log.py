@@ -149,7 +149,7 @@ def tensorboard_writer(directory: Path, resume_step: int) -> Any:
         ConfigError: when tensorboardX is not installed.
     """
     try:
-        from tensorboardX import SummaryWriter # noqa: PLC0415  optional
+        from tensorboardX import SummaryWriter  # noqa: PLC0415  optional
     except ImportError as error:
         raise ConfigError("TensorBoard logging was asked for; pip install tensorboardX") from error
     return SummaryWriter(str(directory), purge_step=resume_step + 1)

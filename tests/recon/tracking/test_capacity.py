@@ -85,7 +85,7 @@ def test_tries_suffice_if_every_search_hides_the_needs_of_the_next():
 
 @pytest.mark.parametrize("n_hits", [0, 512, 20_000, 120_000])
 def test_capacities_are_multiples_and_grow_with_the_event(n_hits):
-    small, large = limits(capacity_for(n_hits)), limits(capacity_for(2 * n_hits + 1000))
+    small, large = limits(capacity_for(n_hits)), limits(capacity_for(2 * n_hits + 5000))
     for name in TrackingSizes._fields[:-1]:
         assert small[name] % 64 == 0
         assert small[name] < large[name]
@@ -95,14 +95,6 @@ def test_the_same_length_has_the_same_capacity():
     # A capacity is part of the program's key: equal ones must compare and hash as equal.
     assert capacity_for(4096) == capacity_for(4096)
     assert hash(capacity_for(4096)) == hash(capacity_for(4096))
-
-
-def test_a_small_event_fits(small_event, generic, pairs, quick_compile):
-    from recon.tracking.data import event_graph  # noqa: PLC0415 - JAX is needed here alone
-
-    known = {}
-    event_graph(small_event, generic, pairs, known)
-    assert known == {}
 
 
 @pytest.mark.parametrize(("name", "value"), [("tracks", 0), ("track_hits", 2)])

@@ -91,7 +91,9 @@ def test_noise_without_any_particle_has_no_true_edge(graph_of, small_event):
 
 def test_labels_need_truth(graph_of, small_event):
     with pytest.raises(DataError, match="event 7 has no truth to train on"):
-        label_graph(small_event._replace(particles=None), graph_of(small_event), low_pt=1, low_pt_weight=1)
+        label_graph(
+            small_event._replace(particles=None), graph_of(small_event), low_pt=1.0, low_pt_weight=1.0
+        )
 
 
 def test_bad_hits_are_refused_before_anything_is_built(graph_of, small_event):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -32,7 +31,8 @@ def model():
 @pytest.fixture(scope="module")
 def events(tmp_path_factory):
     sample = simulate(tmp_path_factory.mktemp("collisions"))
-    return sorted(sample, key=lambda event: len(event.hits.layer))[-2:]
+    # The largest first: what it needs is enough for the other.
+    return sorted(sample, key=lambda event: -len(event.hits.layer))[:2]
 
 
 def spin(seconds):
@@ -46,8 +46,8 @@ def test_clock_books_time_on_the_step_that_ended():
     clock = StepClock()
     clock.start()
     spin(0.05)
-    clock("first", jnp.zeros(3))
-    clock("second", np.zeros(3))
+    clock("first", np.zeros(3))
+    clock("second", ())
     spin(0.1)
     clock("first", ())
     assert list(clock.seconds) == ["first", "second"]

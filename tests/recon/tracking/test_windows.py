@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -139,9 +141,7 @@ def test_the_table_is_sorted_and_indexed_by_the_outer_layer(pairs):
 
 def test_pairs_are_those_of_true_segments(pairs, learning_events, generic):
     seen, _ = all_segments(learning_events, generic, WindowConfig())
-    number = {pair: 0 for pair in map(tuple, seen.tolist())}
-    for pair in map(tuple, seen.tolist()):
-        number[pair] += 1
+    number = Counter(map(tuple, seen.tolist()))
     common = {pair for pair, n in number.items() if n >= WindowConfig().min_fraction * len(seen)}
     assert set(zip(pairs.inner.tolist(), pairs.outer.tolist(), strict=True)) == common
 
@@ -287,10 +287,10 @@ def test_no_events_are_refused(generic):
 
 
 def test_a_selection_that_nobody_passes_is_refused(small_event, generic):
-    with pytest.raises(DataError, match="no particle in 1 events passes .*pt_min=1000"):
+    with pytest.raises(DataError, match=r"no particle in 1 events passes .*pt_min=1000"):
         learn_windows([small_event], generic, WindowConfig(pt_min=1000.0))
 
 
 def test_pairs_that_are_all_too_rare_are_refused(small_event, generic):
-    with pytest.raises(DataError, match="no pair of layers holds 0.9 of the true segments"):
+    with pytest.raises(DataError, match=r"no pair of layers holds 0\.9 of the true segments"):
         learn_windows([small_event], generic, WindowConfig(min_fraction=0.9))
