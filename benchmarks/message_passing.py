@@ -67,8 +67,9 @@ def measure(
         arguments += ["--threads", str(options.threads)]
     else:
         command = [sys.executable, str(HERE / "message_passing_recon.py"), str(graph)]
-        if options.threads == 1:
-            environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    # Pinned: XLA's pools take as many threads as there are cores to run on.
+    cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0))[-options.threads :])
+    command = ["taskset", "-c", cores, *command]
     done = subprocess.run(
         [*command, *arguments], env=environment, capture_output=True, text=True, check=False
     )

@@ -122,7 +122,8 @@ def test_hits_lie_within_their_layers(learning_events, generic):
     x, y, z = hits.position.T
     r, barrel = np.hypot(x, y), is_barrel[hits.layer]
     across, along = np.where(barrel, r, z), np.where(barrel, z, r)
-    for value, limits, slack in ((across, reach, 0.1), (along, extent, 2.0)):
+    # The point of a tilted sensor that is nearest to the beam lies between the nine that are looked at.
+    for value, limits, slack in ((across, reach, 0.3), (along, extent, 0.1)):
         low, high = limits[hits.layer].T
         assert ((value >= low - slack) & (value <= high + slack)).all()
 
@@ -244,7 +245,7 @@ def test_pixels_alone(learning_events, generic):
 def test_the_order_of_the_events_does_not_matter(learning_events, generic, pairs):
     again = learn_windows(learning_events[::-1], generic, WindowConfig())
     for before, after in zip(pairs, again, strict=True):
-        np.testing.assert_allclose(after, before, rtol=1e-5)
+        np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-4)
 
 
 def test_simulated_events_teach_windows(simulated_events, generic):
@@ -252,7 +253,7 @@ def test_simulated_events_teach_windows(simulated_events, generic):
     assert len(learned.inner) > 40
     assert (learned.delta_phi < 0.5).all()
     # A tilted track covers more cells.
-    assert (np.median(learned.slope[learned.is_pixel], 0) > 0).all()
+    assert (learned.slope[learned.is_pixel & learned.is_barrel] > 1.0).all()
 
 
 # What cannot be learned.
