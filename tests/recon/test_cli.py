@@ -16,6 +16,7 @@ from recon.io.root import count_events, read_events, read_tracks, write_events
 from recon.io.trackml import read_event, write_event
 from recon.tracking import load_detector, load_model
 from recon.tracking.shipped import save_tracking_model
+from tests.recon.tracking.small_events import without_optimisation
 
 SMALL = ["--pileup", "0", "--minbias-pool", "1", "--pt-min", "0.7", "--eta-max", "0.6"]
 
@@ -25,6 +26,12 @@ def cache(tmp_path_factory):
     """Tests must not depend on the user's cache of collisions, nor leave anything there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECON_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_programs():
+    with without_optimisation():
         yield
 
 
@@ -178,7 +185,7 @@ def test_evaluate_beside_acts(hits, model, directory):
 
 def test_display(hits, model, directory):
     output = directory / "pictures" / "event"
-    assert run("display", "tracking", hits, "-o", output, "--model", model, "--entry", 1) == 0
+    assert run("display", "tracking", hits, "-o", output, "--model", model, "--entry", 0) == 0
     png, html = (output.with_name(f"event.{ending}") for ending in ("png", "html"))
     assert png.read_bytes().startswith(b"\x89PNG")
     assert "<html" in html.read_text()[:2000].lower()
