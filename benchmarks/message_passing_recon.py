@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from recon.nn.interaction import InteractionConfig, InteractionStack, Topology
+from recon.nn.interaction import InteractionConfig, InteractionStack
+from recon.nn.message_passing import Topology
 from recon.nn.mlp import MLP
 
 PARTS = ("nodes", "edges", "head")
@@ -49,11 +50,11 @@ def perceptron(data: dict[str, np.ndarray], name: str) -> MLP:
     return network
 
 
-def interactions(data: dict[str, np.ndarray], *, remat: bool) -> InteractionStack:
+def interactions(data: dict[str, np.ndarray]) -> InteractionStack:
     """The interaction layers with the given weights: no normalisation, incoming edges only, as the peers."""
     weights = stacked_weights(data)
     layers, hidden = weights["edge_out_bias"].shape
-    config = InteractionConfig(hidden=hidden, layers=layers, normalise=False, outgoing=False, remat=remat)
+    config = InteractionConfig(hidden=hidden, layers=layers, normalise=False, outgoing=False)
     stack = InteractionStack(config, rngs=nnx.Rngs(0))
     for name, value in weights.items():
         stack.weights[name][...] = jnp.asarray(value)
@@ -64,7 +65,7 @@ def main() -> None:
     """Runs one form of the network and prints its cost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("graph", type=Path)
-    parser.add_argument("--form", choices=["recon", "recon-remat"], required=True)
+    parser.add_argument("--form", choices=["recon"], required=True)
     parser.add_argument("--mode", choices=["forward", "backward"], required=True)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, required=True)
@@ -72,7 +73,7 @@ def main() -> None:
     data = dict(np.load(options.graph))
     network = (
         *(perceptron(data, name) for name in PARTS),
-        interactions(data, remat=options.form == "recon-remat"),
+        interactions(data),
     )
     definition, state = nnx.split(network)
     inputs = [jnp.asarray(data[name]) for name in ("node_inputs", "edge_inputs", "senders", "receivers")]

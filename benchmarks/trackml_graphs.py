@@ -101,7 +101,6 @@ def labelled_graph(graph: SegmentGraph) -> LabelledGraph:
         edges=np.stack([edge[name] for name in EDGE_INPUTS], 1).astype(np.float32),
         senders=inner,
         receivers=outer,
-        sender_order=np.argsort(inner, kind="stable").astype(np.int32),
         node_valid=np.ones(len(r), bool),
         edge_valid=np.ones(len(inner), bool),
         label=graph.label,
@@ -131,7 +130,6 @@ def train(graphs: Sequence[LabelledGraph], config: Benchmark, directory: Path) -
         edge_features=len(EDGE_INPUTS),
         hidden=config.hidden,
         layers=config.layers,
-        remat=False,
     )
     return fit(
         create_state(EdgeClassifier(network, rngs=nnx.Rngs(config.seed)), optim, seed=config.seed),

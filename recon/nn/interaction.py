@@ -13,17 +13,14 @@ them and reuses its buffers. Edges sorted by receiver make gather and sum walk t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int32
+from jaxtyping import Array, Float
 
 from recon.errors import ConfigError
-from recon.nn.mlp import activated_product, layer_norm, product
-
-Weights = dict[str, Array]
+from recon.nn.message_passing import Topology, Weights, run_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,34 +32,18 @@ class InteractionConfig:
         layers: number of message-passing steps.
         normalise: layer normalisation of every update before it is added.
         outgoing: whether a node also sums over the edges that leave it.
-        remat: recompute each layer in the backward pass instead of keeping its activations.
     """
 
     hidden: int = 32
     layers: int = 4
     normalise: bool = True
     outgoing: bool = True
-    remat: bool = True
 
     def __post_init__(self) -> None:
         if self.hidden < 1 or self.layers < 1:
             raise ConfigError(
                 f"InteractionConfig(hidden={self.hidden}, layers={self.layers}): both must be at least 1"
             )
-
-
-class Topology(NamedTuple):
-    """Which node sends to which, the same for every layer.
-
-    Attributes:
-        senders: row of the node where the edge begins.
-        receivers: row of the node where it ends; sorted.
-        edge_valid: false for padding.
-    """
-
-    senders: Int32[Array, " e"]
-    receivers: Int32[Array, " e"]
-    edge_valid: Bool[Array, " e"]
 
 
 class InteractionStack(nnx.Module):
@@ -79,15 +60,7 @@ class InteractionStack(nnx.Module):
     ) -> tuple[Float[Array, "n h"], Float[Array, "e h"]]:
         """Runs all layers; padded edges are 0 throughout and so send nothing."""
         weights = {name: parameter[...] for name, parameter in self.weights.items()}
-        edges = jnp.where(topology.edge_valid[:, None], edges, 0.0)
-
-        def layer(carry: tuple[Array, Array], weight: Weights) -> tuple[tuple[Array, Array], None]:
-            return interaction_layer(weight, *carry, topology), None
-
-        if self.config.remat:
-            layer = jax.checkpoint(layer, prevent_cse=False)
-        (nodes, edges), _ = jax.lax.scan(layer, (nodes, edges), weights)
-        return nodes, edges
+        return run_layers(weights, nodes, edges, topology)
 
 
 def initial_weights(config: InteractionConfig, rngs: nnx.Rngs) -> Weights:
@@ -111,47 +84,3 @@ def initial_weights(config: InteractionConfig, rngs: nnx.Rngs) -> Weights:
         zeros += ["edge_shift", "node_shift"]
         weights |= {name: jnp.ones((layers, hidden)) for name in ("edge_scale", "node_scale")}
     return weights | {name: jnp.zeros((layers, hidden)) for name in zeros}
-
-
-def interaction_layer(
-    weights: Weights,
-    nodes: Float[Array, "n h"],
-    edges: Float[Array, "e h"],
-    topology: Topology,
-) -> tuple[Float[Array, "n h"], Float[Array, "e h"]]:
-    """One layer.
-
-    Args:
-        weights: from `initial_weights`, without the layer axis.
-        nodes: state of the nodes.
-        edges: state of the edges; 0 for padding.
-        topology: what joins what.
-    """
-    edges = edges + _edge_update(weights, nodes, edges, topology)
-    count = nodes.shape[0]
-    hidden = product(nodes, weights["node_from_node"]) + weights["node_bias"]
-    incoming = jax.ops.segment_sum(edges, topology.receivers, count, indices_are_sorted=True)
-    hidden = hidden + product(incoming, weights["node_from_incoming"])
-    if "node_from_outgoing" in weights:
-        # Rows added where they belong: sorting them by sender first costs ten times the sum.
-        outgoing = jax.ops.segment_sum(edges, topology.senders, count)
-        hidden = hidden + product(outgoing, weights["node_from_outgoing"])
-    update = activated_product(hidden, weights["node_out"], weights["node_out_bias"])
-    if "node_scale" in weights:
-        update = layer_norm(update, weights["node_scale"], weights["node_shift"])
-    return nodes + update, edges
-
-
-def _edge_update(
-    weights: Weights,
-    nodes: Float[Array, "n h"],
-    edges: Float[Array, "e h"],
-    topology: Topology,
-) -> Float[Array, "e h"]:
-    sent = product(nodes, weights["edge_from_sender"])[topology.senders]
-    received = (product(nodes, weights["edge_from_receiver"]) + weights["edge_bias"])[topology.receivers]
-    hidden = product(edges, weights["edge_from_edge"]) + sent + received
-    update = activated_product(hidden, weights["edge_out"], weights["edge_out_bias"])
-    if "edge_scale" in weights:
-        update = layer_norm(update, weights["edge_scale"], weights["edge_shift"])
-    return jnp.where(topology.edge_valid[:, None], update, 0.0)

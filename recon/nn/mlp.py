@@ -11,35 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from recon.errors import ConfigError
-
-ROWS = 256
-"""Rows a block of the weight gradient."""
-WIDE = 128
-"""From this many features on a single product is faster than blocks."""
-
-
-@jax.custom_vjp
-def product(
-    inputs: Float[Array, "rows inputs"], matrix: Float[Array, "inputs outputs"]
-) -> Float[Array, "rows outputs"]:
-    """`inputs @ matrix` for many rows, with a weight gradient that XLA compiles well on a CPU.
-
-    The gradient contracts the long axis. As one product XLA:CPU runs it at half the speed of the forward product; as a
-    batch of products over blocks of rows, summed after, nearly as fast.
-    """
-    return inputs @ matrix
-
-
-def _product_forward(inputs: Array, matrix: Array) -> tuple[Array, tuple[Array, Array]]:
-    return inputs @ matrix, (inputs, matrix)
-
-
-def _product_backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
-    inputs, matrix = saved
-    return slope @ matrix.T, weight_gradient(inputs, slope)
-
-
-product.defvjp(_product_forward, _product_backward)
+from recon.nn.blocks import map_rows
 
 
 @jax.custom_vjp
@@ -65,22 +37,10 @@ def _activated_forward(inputs: Array, matrix: Array, bias: Array) -> tuple[Array
 def _activated_backward(saved: tuple[Array, Array, Array], slope: Array) -> tuple[Array, Array, Array]:
     active, on, matrix = saved
     slope = jnp.where(on, slope, 0)
-    return jnp.where(active > 0, slope @ matrix.T, 0), weight_gradient(active, slope), slope.sum(0)
+    return jnp.where(active > 0, slope @ matrix.T, 0), active.T @ slope, slope.sum(0)
 
 
 activated_product.defvjp(_activated_forward, _activated_backward)
-
-
-def weight_gradient(
-    inputs: Float[Array, "rows inputs"], slope: Float[Array, "rows outputs"]
-) -> Float[Array, "inputs outputs"]:
-    """`inputs.T @ slope`, in blocks of rows."""
-    whole = len(inputs) // ROWS * ROWS
-    if whole == 0 or inputs.shape[1] >= WIDE:
-        return inputs.T @ slope
-    left = inputs[:whole].reshape(-1, ROWS, inputs.shape[1])
-    right = slope[:whole].reshape(-1, ROWS, slope.shape[1])
-    return jnp.einsum("bri,bro->bio", left, right).sum(0) + inputs[whole:].T @ slope[whole:]
 
 
 class MLP(nnx.Module):
@@ -107,13 +67,19 @@ class MLP(nnx.Module):
 
     def __call__(self, inputs: Float[Array, "rows features"]) -> Float[Array, "rows outputs"]:
         """Maps every row on its own."""
-        last = len(self.layers) - 1
-        for index, layer in enumerate(self.layers):
-            assert layer.bias is not None
-            inputs = product(inputs, layer.kernel[...]) + layer.bias[...]
-            if index < last or self.activate_last:
-                inputs = jax.nn.relu(inputs)
-        return inputs
+        weights = [(layer.kernel[...], layer.bias[...]) for layer in self.layers if layer.bias is not None]
+        width = max(max(matrix.shape) for matrix, _ in weights)
+        return map_rows(_perceptron_activated if self.activate_last else _perceptron, width, weights, inputs)
+
+
+def _perceptron(weights: Sequence[tuple[Array, Array]], inputs: Array) -> Array:
+    for index, (matrix, bias) in enumerate(weights):
+        inputs = (jax.nn.relu(inputs) if index else inputs) @ matrix + bias
+    return inputs
+
+
+def _perceptron_activated(weights: Sequence[tuple[Array, Array]], inputs: Array) -> Array:
+    return jax.nn.relu(_perceptron(weights, inputs))
 
 
 def layer_norm(

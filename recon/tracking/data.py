@@ -36,7 +36,6 @@ class LabelledGraph(NamedTuple):
         edges: edge features.
         senders: inner node of each edge.
         receivers: outer node of each edge, sorted.
-        sender_order: permutation that sorts the edges by sender.
         node_valid: false for padding.
         edge_valid: false for padding.
         label: whether the edge joins two hits in a row of one particle.
@@ -47,7 +46,6 @@ class LabelledGraph(NamedTuple):
     edges: Float32[Array, "*b e g"]
     senders: Int32[Array, "*b e"]
     receivers: Int32[Array, "*b e"]
-    sender_order: Int32[Array, "*b e"]
     node_valid: Bool[Array, "*b n"]
     edge_valid: Bool[Array, "*b e"]
     label: Bool[Array, "*b e"]
@@ -126,7 +124,6 @@ def label_graph(event: Event, graph: HitGraph, *, low_pt: float, low_pt_weight: 
         edges=graph.edge_features[:n_edges],
         senders=senders,
         receivers=receivers,
-        sender_order=np.argsort(senders, kind="stable").astype(np.int32),
         node_valid=np.ones(n_nodes, bool),
         edge_valid=np.ones(n_edges, bool),
         label=label,
@@ -139,7 +136,6 @@ def pad_graph(graph: LabelledGraph, n_nodes: int, n_edges: int) -> LabelledGraph
     nodes, edges = n_nodes - len(graph.nodes), n_edges - len(graph.edges)
     if nodes < 0 or edges < 0:
         raise DataError(f"a graph of {len(graph.nodes)} nodes and {len(graph.edges)} edges does not fit")
-    order = np.arange(len(graph.edges), n_edges, dtype=np.int32)
 
     def pad(column: Array, count: int, value: int = 0) -> np.ndarray:
         return np.concatenate([np.asarray(column), np.full((count, *column.shape[1:]), value, column.dtype)])
@@ -149,7 +145,6 @@ def pad_graph(graph: LabelledGraph, n_nodes: int, n_edges: int) -> LabelledGraph
         edges=pad(graph.edges, edges),
         senders=pad(graph.senders, edges, n_nodes - 1),
         receivers=pad(graph.receivers, edges, n_nodes - 1),
-        sender_order=np.concatenate([graph.sender_order, order]),
         node_valid=pad(graph.node_valid, nodes),
         edge_valid=pad(graph.edge_valid, edges),
         label=pad(graph.label, edges),

@@ -14,7 +14,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float32, Int32
 
 from recon.errors import ConfigError
-from recon.nn.interaction import InteractionConfig, InteractionStack, Topology
+from recon.nn.interaction import InteractionConfig, InteractionStack
+from recon.nn.message_passing import Topology
 from recon.nn.mlp import MLP
 
 PADDED_LOGIT = -1e4
@@ -32,7 +33,6 @@ class NetworkConfig:
         layers: message-passing steps.
         normalise: layer normalisation of every update.
         outgoing: whether a hit also sums over its outward edges.
-        remat: recompute the layers in the backward pass: a third of the memory for up to 30 % more time.
         condensation_dim: coordinates a hit of the object condensation head; 0 leaves the head out.
     """
 
@@ -42,7 +42,6 @@ class NetworkConfig:
     layers: int = 4
     normalise: bool = True
     outgoing: bool = True
-    remat: bool = True
     condensation_dim: int = 0
 
     def __post_init__(self) -> None:
@@ -80,7 +79,6 @@ class EdgeClassifier(nnx.Module):
             layers=config.layers,
             normalise=config.normalise,
             outgoing=config.outgoing,
-            remat=config.remat,
         )
         self.interaction = InteractionStack(shape, rngs=rngs)
         self.edge_head = MLP([hidden, hidden, 1], rngs=rngs)
@@ -94,7 +92,6 @@ class EdgeClassifier(nnx.Module):
         edges: Float32[Array, "e g"],
         senders: Int32[Array, " e"],
         receivers: Int32[Array, " e"],
-        sender_order: Int32[Array, " e"],
         node_valid: Bool[Array, " n"],
         edge_valid: Bool[Array, " e"],
     ) -> EdgeOutput:
@@ -105,7 +102,6 @@ class EdgeClassifier(nnx.Module):
             edges: features of the candidate edges.
             senders: row of the inner hit; any row in range for padding.
             receivers: row of the outer hit, sorted; padding comes last and points at any row in range.
-            sender_order: not used; the sum over outward edges does not need them sorted.
             node_valid: false for padded hits.
             edge_valid: false for padded edges.
         """

@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float32
@@ -57,6 +56,5 @@ def score_edges(
         node_valid: false for padding.
     """
     network = nnx.merge(_definition(config), state)
-    order = jnp.argsort(edges.senders).astype(jnp.int32)
-    output = network(nodes, features, edges.senders, edges.receivers, order, node_valid, edges.valid)
+    output = network(nodes, features, edges.senders, edges.receivers, node_valid, edges.valid)
     return jax.nn.sigmoid(output.logits)

@@ -168,7 +168,7 @@ def _labelled(
 
 def edge_logits(network: EdgeClassifier, graph: LabelledGraph) -> EdgeOutput:
     """Run the network on a labelled graph without batch axis."""
-    return network(*graph[:7])
+    return network(*graph[:6])
 
 
 def loss(

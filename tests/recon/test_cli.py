@@ -16,7 +16,8 @@ from recon.io.root import count_events, read_events, read_tracks, write_events
 from recon.io.trackml import read_event, write_event
 from recon.tracking import load_detector, load_model
 from recon.tracking.shipped import save_tracking_model
-from tests.recon.tracking.small_events import without_optimisation
+
+pytestmark = pytest.mark.usefixtures("quick_programs")
 
 SMALL = ["--pileup", "0", "--minbias-pool", "1", "--pt-min", "0.7", "--eta-max", "0.6"]
 
@@ -26,12 +27,6 @@ def cache(tmp_path_factory):
     """Tests must not depend on the user's cache of collisions, nor leave anything there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECON_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_programs():
-    with without_optimisation():
         yield
 
 

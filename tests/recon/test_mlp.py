@@ -1,4 +1,4 @@
-"""Dense layers: forward by hand, the blocked weight gradient against one product, normalisation against NumPy."""
+"""Dense layers: forward by hand, the gradient of the activated product, normalisation against NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -7,31 +7,14 @@ import pytest
 from flax import nnx
 
 from recon.errors import ConfigError
-from recon.nn.mlp import MLP, activated_product, layer_norm, product, weight_gradient
+from recon.nn import blocks
+from recon.nn.mlp import MLP, activated_product, layer_norm
+
+pytestmark = pytest.mark.usefixtures("quick_programs")
 
 
 def normal(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
-
-
-@pytest.mark.parametrize("rows", [0, 5, 256, 700])
-@pytest.mark.parametrize("features", [3, 128])
-def test_weight_gradient_is_the_product(rows, features):
-    inputs, slope = normal(rows, features), normal(rows, 4, seed=1)
-    np.testing.assert_allclose(weight_gradient(inputs, slope), inputs.T @ slope, rtol=1e-4, atol=1e-4)
-
-
-def test_product_has_the_gradients_of_a_product():
-    inputs, matrix = normal(600, 5), normal(5, 3, seed=1)
-
-    def total(multiply, *arguments):
-        return jnp.sin(multiply(*arguments)).sum()
-
-    ours = jax.jit(jax.grad(total, argnums=(1, 2)), static_argnums=0)(product, inputs, matrix)
-    plain = jax.grad(total, argnums=(1, 2))(jnp.matmul, inputs, matrix)
-    for one, other in zip(ours, plain, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(product(inputs, matrix), inputs @ matrix)
 
 
 def test_activated_product_has_the_gradients_of_its_formula():
@@ -72,6 +55,23 @@ def test_perceptron_against_numpy(activate_last):
             values = np.maximum(values, 0)
     np.testing.assert_allclose(network(jnp.asarray(inputs)), values, rtol=1e-4, atol=1e-5)
     assert (values < 0).any() != activate_last
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch):
+    network, inputs = MLP([3, 8, 2], rngs=nnx.Rngs(0)), normal(21, 3)
+    definition, state = nnx.split(network)
+
+    def total(state, inputs):
+        return jnp.sin(nnx.merge(definition, state)(inputs)).sum()
+
+    results = []
+    # 21 rows in one block, and in three of 8, of which the last shares rows with the one before.
+    for length in (blocks.BLOCK, 64):
+        monkeypatch.setattr(blocks, "BLOCK", length)
+        jax.clear_caches()
+        results.append(jax.tree.leaves(jax.jit(jax.value_and_grad(total, (0, 1)))(state, inputs)))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_permuting_rows_permutes_the_result():

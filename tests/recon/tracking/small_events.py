@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
-import jax
 import numpy as np
 import pytest
 
@@ -31,15 +28,6 @@ def simulate(cache, *, events=12, seed=1):
         patch.setenv("RECON_CACHE", str(cache))
         sample = list(simulate_events(TrackerSimulation(events=events, seed=seed, **SETTINGS)))
     return [event for event in sample if len(event.hits.layer) <= LEAST_HITS]
-
-
-@contextmanager
-def without_optimisation():
-    """Compile twice as fast, where what is computed is tested and not how fast."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def rows_of(event, rows):

@@ -13,16 +13,12 @@ from recon.tracking import find_tracks, load_model
 from recon.tracking.evaluation import NETWORK, StepClock, evaluate_acts, evaluate_network, timed_tracks
 from recon.tracking.matching import from_tracks
 from recon.tracking.metrics import TargetSelection, evaluate_event
-from tests.recon.tracking.small_events import simulate, without_optimisation
+from tests.recon.tracking.small_events import simulate
+
+pytestmark = pytest.mark.usefixtures("quick_programs")
 
 SELECTION = TargetSelection(eta_max=0.6)
 STEPS = ["graph", "network", "building", "fit", "output"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_programs():
-    with without_optimisation():
-        yield
 
 
 @pytest.fixture(scope="module")

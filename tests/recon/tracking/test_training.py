@@ -23,7 +23,9 @@ from recon.tracking.training import (
     training_batch,
 )
 from recon.train.log import read_metrics
-from tests.recon.tracking.small_events import simulate, without_optimisation
+from tests.recon.tracking.small_events import simulate
+
+pytestmark = pytest.mark.usefixtures("quick_programs")
 
 N_NODES, N_EDGES = 9, 14
 NETWORK = NetworkConfig(node_features=9, edge_features=12, hidden=4, layers=1)
@@ -38,18 +40,11 @@ def random_graph(seed, n_nodes=N_NODES, n_edges=N_EDGES):
         edges=rng.normal(size=(n_edges, NETWORK.edge_features)).astype(np.float32),
         senders=senders,
         receivers=receivers,
-        sender_order=np.argsort(senders, kind="stable").astype(np.int32),
         node_valid=np.ones(n_nodes, bool),
         edge_valid=np.ones(n_edges, bool),
         label=rng.random(n_edges) < 0.5,
         weight=rng.choice([0.3, 1.0], n_edges).astype(np.float32),
     )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_programs():
-    with without_optimisation():
-        yield
 
 
 @pytest.fixture(scope="module")
