@@ -24,13 +24,19 @@ from recon.types import Detector, Event
 HitLists = tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]
 """(offsets, hits) as in `PeerTracks`: rows of `Hits`, track after track."""
 
-START_INFLATION = 100.0
-"""Factor on the covariance of the first fit that the second one starts with.
+START_INFLATION = 2.0
+"""Factor on the covariance of each fit that the next one starts with.
 
-The start comes from the same hits, which must not count twice: a factor of 100 leaves half a per cent of it
-in the errors. Much larger factors do harm at small angles, where the filter would pass its first layers
-without knowing the momentum that the multiple scattering depends on.
-"""
+The filter takes the multiple scattering from the momentum that it knows on its way, which is little more than that
+of its start. With a start ten times as wide (a factor of 100) the fits of tracks beyond |eta| = 2.5 move by a median
+of 0.06 sigma in q/p, and 10 % of all fits by more than 0.1 sigma."""
+
+REFITS = 4
+"""Fits after the first one, each from the result of the one before.
+
+The start comes from the same hits. In the parameters it fades away, by `START_INFLATION` + 1 with each fit (four
+more fits change the median parameter by less than 0.002 sigma); in the covariance it is taken out by `_hit_share`.
+What stays is the beam pipe: ACTS leaves it out on the way from the first hit to the perigee."""
 
 
 def fit_tracks_kalman(
@@ -38,8 +44,8 @@ def fit_tracks_kalman(
 ) -> list[PeerTracks]:
     """Fit lists of hits with the Kalman filter and smoother of ACTS: pion hypothesis, 2 T, all material.
 
-    A circle through all hits starts a first fit, and that one, with its covariance inflated by
-    `START_INFLATION`, starts the fit that is returned: run outwards, smoothed, extrapolated to the perigee.
+    A circle through all hits starts a first fit, and the result of each fit, with its covariance inflated by
+    `START_INFLATION`, the next one, `REFITS` times: run outwards, smoothed, extrapolated to the perigee.
     Row i of the result belongs to list i of the input. A track that cannot be fitted (fewer than three hits,
     no circle, the filter gave up) has `valid` false, NaN parameters and no hits. A hit that the filter did
     not meet on its way (a second one on the same sensor, or one on a sensor that the track misses) is not
@@ -67,8 +73,8 @@ def fit_tracks_kalman(
         )
     sequence = ActsSequence(events, detector)
     lists = [_measurement_lists(*item) for item in zip(events, track_hits, sequence.rows, strict=True)]
-    _add_start(sequence, lists)
-    sequence.add("fit", _kalman_fit(sequence, "proto_tracks", "start_parameters", "fitted_tracks"))
+    keys = _add_start(sequence, lists)
+    sequence.add("fit", _kalman_fit(sequence, *keys, "fitted_tracks"))
     fits = sequence.run("fitted_tracks")
     return [_align(*item) for item in zip(fits, lists, sequence.rows, strict=True)]
 
@@ -121,18 +127,14 @@ def _measurement_lists(event: Event, hit_lists: HitLists, rows: Int64[np.ndarray
     return [measurement[low:high].tolist() for low, high in itertools.pairwise(offsets)]
 
 
-def _add_start(sequence: ActsSequence, lists: list[list[list[int]]]) -> None:
-    """Append all that leads to `start_parameters` and the `proto_tracks` that belong to them."""
-    acts, examples = import_extra("acts"), import_extra("acts.examples")
-    level, container = sequence.silent, examples.ProtoTrackContainer
+def _add_start(sequence: ActsSequence, lists: list[list[list[int]]]) -> tuple[str, str]:
+    """Append all that leads to the last fit; keys of its proto tracks and of the parameters they start with."""
+    examples = import_extra("acts.examples")
     volumes = PIXEL_VOLUMES + SHORT_STRIP_VOLUMES + LONG_STRIP_VOLUMES
-
-    def lists_of_first_fits(number: int, tracks: Any) -> Any:
-        rows = subsequence_rows([measurement_indices(track) for track in tracks], lists[number])
-        return _proto_tracks([lists[number][row] for row in rows])
-
     sequence.add_python(
-        "all_lists", lambda number: _proto_tracks(lists[number]), output=("all_proto_tracks", container)
+        "all_lists",
+        lambda number: _proto_tracks(lists[number]),
+        output=("all_proto_tracks", examples.ProtoTrackContainer),
     )
     sequence.add_python(
         "hits_on_lists",
@@ -145,27 +147,49 @@ def _add_start(sequence: ActsSequence, lists: list[list[list[int]]]) -> None:
     # of each hit by going through all of them, hence only those of the hits on the lists are made.
     space_points = space_point_maker(sequence, volumes, subset="track_measurements")
     sequence.add("start", space_points, *_circle_parameters(sequence))
-    sequence.add("start", _kalman_fit(sequence, "circle_proto_tracks", "circle_parameters", "first_tracks"))
+    keys = "circle_proto_tracks", "circle_parameters"
+    for number in range(REFITS):
+        sequence.add("start", _kalman_fit(sequence, *keys, f"tracks_{number}"))
+        keys = _add_refit_start(sequence, lists, number)
+    return keys
+
+
+def _add_refit_start(sequence: ActsSequence, lists: list[list[list[int]]], number: int) -> tuple[str, str]:
+    """Append what makes a start of fit `number`; keys of the proto tracks and of the parameters."""
+    acts, examples = import_extra("acts"), import_extra("acts.examples")
+    level, container = sequence.silent, examples.ProtoTrackContainer
+    tracks, good, wide = f"tracks_{number}", f"perigee_tracks_{number}", f"wide_tracks_{number}"
+    keys = f"proto_tracks_{number}", f"parameters_{number}"
+
+    def lists_of_tracks(event: int, fitted: Any) -> Any:
+        rows = subsequence_rows([measurement_indices(track) for track in fitted], lists[event])
+        return _proto_tracks([lists[event][row] for row in rows])
+
     at_perigee = acts.TrackSelector.Config(requireReferenceSurface=True)
     sequence.add(
         "start",
         examples.TrackSelectorAlgorithm(
-            level=level, inputTracks="first_tracks", outputTracks="perigee_tracks", selectorConfig=at_perigee
+            level=level, inputTracks=tracks, outputTracks=good, selectorConfig=at_perigee
         ),
-        examples.TrackModifier(
-            level=level, inputTracks="perigee_tracks", outputTracks="wide_tracks", covScale=START_INFLATION
-        ),
-        examples.TracksToParameters(
-            level=level, inputTracks="wide_tracks", outputTrackParameters="start_parameters"
-        ),
+        examples.TrackModifier(level=level, inputTracks=good, outputTracks=wide, covScale=START_INFLATION),
+        examples.TracksToParameters(level=level, inputTracks=wide, outputTrackParameters=keys[1]),
     )
     sequence.add_python(
-        "lists_of_first_fits",
-        lists_of_first_fits,
-        inputs={"perigee_tracks": examples.ConstTrackContainer},
-        output=("proto_tracks", container),
+        f"lists_of_{tracks}",
+        lists_of_tracks,
+        inputs={good: examples.ConstTrackContainer},
+        output=(keys[0], container),
     )
     sequence.add("input")
+    return keys
+
+
+def _hit_share() -> float:
+    """Part of the information in the last fit that comes from using the hits once.
+
+    The information of each fit is that of the hits plus that of the fit before, divided by `START_INFLATION`.
+    """
+    return 1 / sum(START_INFLATION**-fits for fits in range(REFITS + 1))
 
 
 def _proto_tracks(lists: list[list[int]]) -> Any:
@@ -253,7 +277,7 @@ def _align(fits: PeerTracks, lists: list[list[int]], rows: Int64[np.ndarray, " m
         offsets=np.concatenate([[0], np.cumsum(n_hits)]),
         hits=np.concatenate([np.zeros(0, np.int32), *(parts[i] for i in source)]),
         parameters=spread(fits.parameters, np.nan),
-        covariance=spread(fits.covariance, np.nan),
+        covariance=spread(fits.covariance / _hit_share(), np.nan),
         chi2=spread(fits.chi2, np.nan),
         n_holes=spread(fits.n_holes, 0),
         n_outliers=spread(fits.n_outliers, 0),

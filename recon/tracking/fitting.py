@@ -32,6 +32,7 @@ from recon.tracking.kalman import (
     transport_information,
     weak_information,
 )
+from recon.tracking.supports import cross_supports, layer_supports, missed_supports
 from recon.tracking.trajectory import (
     Crossings,
     Planes,
@@ -44,16 +45,9 @@ from recon.tracking.trajectory import (
     perigee_matrix,
     remove_slot,
     scattering_variance,
-    support_shift,
     transport_matrix,
 )
 from recon.types import Detector, Hits
-
-BARREL_SUPPORT = (3.5, -5.2)
-"""Radius of the support of a pixel and a strip barrel layer of the GenericDetector, less that of the layer, mm.
-
-The support of the first pixel layer is at 35.5 mm, 3.5 mm outside the sensors: putting it at the sensors would
-make the errors of d0, z0, phi and theta a tenth too large. The other layers differ by less than a millimetre."""
 
 PRIOR = (1e-4, 1e-6, 1e0, 1e-8, 1e-8)
 """Inverse variances of the state outside the last hit: far below the information of three hits."""
@@ -103,13 +97,17 @@ class FitSurfaces(NamedTuple):
     """What the fit needs to know of a detector, on the device.
 
     Attributes:
-        plane: for every sensor the axes u, v, w, the centre (mm), thickness, layer, and the position of the
-            support along w (mm), one row each.
+        plane: for every sensor the axes u, v, w, the centre (mm), thickness, layer, and the support of the layer
+            as in `Planes.support` (mm), one row each.
+        barrel: cylinders that support barrel layers, see `missed_supports`.
+        discs: discs that support endcap layers, see `missed_supports`.
         radius: of the passive cylinders in order of radius, the first (the beam pipe) inside all sensors, mm.
         thickness: of the passive cylinders, radiation lengths.
     """
 
-    plane: Float32[Array, "m 15"]
+    plane: Float32[Array, "m 17"]
+    barrel: Float32[Array, "b 5"]
+    discs: Float32[Array, "d 5"]
     radius: Float32[Array, " c"]
     thickness: Float32[Array, " c"]
 
@@ -146,27 +144,20 @@ def fit_surfaces(detector: Detector, passive: PassiveMaterial) -> FitSurfaces:
     Returns:
         Device arrays; make them once.
     """
+    supports = layer_supports(detector)
+    extent = np.stack([supports.level, supports.low, supports.high], axis=1)
+    table = np.concatenate([supports.layer[:, None], extent, supports.thickness[:, None]], axis=1)
+    table = table.astype(np.float32)
     columns = [detector.rotation.reshape(-1, 9), detector.center, detector.thickness[:, None]]
-    columns += [detector.layer[:, None], _support_offset(detector)[:, None]]
-    plane = np.concatenate(columns, axis=1).astype(np.float32)
+    columns += [detector.layer[:, None], extent[np.searchsorted(supports.layer, detector.layer)]]
     order = np.argsort(passive.radius)
-    radius, thickness = passive.radius[order], passive.thickness[order]
-    return FitSurfaces(jnp.asarray(plane), jnp.asarray(radius), jnp.asarray(thickness))
-
-
-def _support_offset(detector: Detector) -> Float[np.ndarray, " m"]:
-    """Where the support of its layer lies, mm along the normal of each sensor."""
-    center, normal = detector.center.astype(np.float64), detector.rotation[:, 2].astype(np.float64)
-    radius = np.hypot(center[:, 0], center[:, 1])
-    is_disc = np.abs(normal[:, 2]) > 0.5
-    offset = np.zeros(len(center))
-    for layer in np.unique(detector.layer):
-        rows = np.flatnonzero(detector.layer == layer)
-        middle = np.where(is_disc[rows], center[rows, 2], radius[rows])
-        offset[rows] = (middle.min() + middle.max()) / 2 - middle
-    offset += np.where(is_disc, 0.0, np.where(detector.pixel, *BARREL_SUPPORT))
-    outwards = np.where(is_disc, normal[:, 2], (normal[:, :2] * center[:, :2]).sum(1))
-    return offset * np.sign(outwards)
+    return FitSurfaces(
+        plane=jnp.asarray(np.concatenate(columns, axis=1).astype(np.float32)),
+        barrel=jnp.asarray(table[~supports.disc]),
+        discs=jnp.asarray(table[supports.disc]),
+        radius=jnp.asarray(passive.radius[order]),
+        thickness=jnp.asarray(passive.thickness[order]),
+    )
 
 
 @partial(jax.jit, static_argnames="config")
@@ -228,7 +219,7 @@ def _gather(
         local=jnp.where(mask, local, 0),
         weight=weight,
         thickness=jnp.where(mask, plane[12], 0),
-        support=plane[14],
+        support=plane[14:17],
         layer=jnp.where(mask, plane[13], -1),
         mask=mask,
     )
@@ -251,17 +242,16 @@ def _linearize(
     # The barriers keep XLA from computing a value again in every expression that uses it.
     crossings = jax.lax.optimization_barrier(cross_planes(helix, planes, arc))
     along = _sensor_surfaces(helix, planes, crossings, config)
-    cylinder_arc, cylinder_path = cross_cylinders(helix, surfaces.radius, surfaces.thickness)
-    cylinder_variance = scattering_variance(cylinder_path, momentum(helix, config.field), config.mass)
+    without_hit = _surfaces_without_hit(helix, planes, surfaces, crossings.arc, config)
     positions = []
-    for number in range(cylinder_arc.shape[0]):
-        cylinder = jax.tree.map(lambda value: jnp.zeros_like(value[0]), along)._replace(
-            arc=cylinder_arc[number],
-            variance_outside=cylinder_variance[number],
-            loss_outside=config.passive_loss * cylinder_path[number],
+    for arc_there, path, loss in without_hit:
+        surface = jax.tree.map(lambda value: jnp.zeros_like(value[0]), along)._replace(
+            arc=arc_there,
+            variance_outside=scattering_variance(path, momentum(helix, config.field), config.mass),
+            loss_outside=loss * path,
         )
-        positions.append((along.arc < cylinder_arc[number]).sum(0))
-        along = insert_surface(along, cylinder, positions[-1])
+        positions.append((along.arc < arc_there).sum(0))
+        along = insert_surface(along, surface, positions[-1])
     along = jax.lax.optimization_barrier(along)
     steps = jnp.diff(along.arc, axis=0, prepend=0)
     slots = Slots(
@@ -276,14 +266,26 @@ def _linearize(
     return _Linearized(slots, crossings.arc, positions)
 
 
+def _surfaces_without_hit(
+    helix: Helix, planes: Planes, surfaces: FitSurfaces, arc: Float[Array, "k t"], config: FitConfig
+) -> list[tuple[Array, Array, float]]:
+    """(arc, path in radiation lengths, GeV lost per radiation length) of what tracks cross besides their hits."""
+    arcs, paths = cross_cylinders(helix, surfaces.radius, surfaces.thickness)
+    found = [(arcs[i], paths[i], config.passive_loss) for i in range(arcs.shape[0])]
+    end = jnp.where(planes.mask, arc, 0).max(0)
+    missed_arc, missed_path = missed_supports(helix, surfaces.barrel, surfaces.discs, planes, end)
+    return [*found, (missed_arc, (1 - config.sensor_share) * missed_path, config.sensor_loss)]
+
+
 def _sensor_surfaces(helix: Helix, planes: Planes, crossings: Crossings, config: FitConfig) -> Surfaces:
     """A hit and the support of its layer as one surface, which lies at the support."""
-    shift, carries = support_shift(planes, crossings)
-    shift = jnp.where(carries, shift, 0)
+    supports = cross_supports(helix, planes, crossings)
+    shift = jnp.where(supports.carries, supports.shift, 0)
     p = momentum(helix, config.field)
-    path = planes.thickness * jnp.sqrt(1 + helix.cot_theta**2) / jnp.abs(crossings.speed)
-    sensor = config.sensor_share * path
-    support = jnp.where(carries, path - sensor, 0)
+    stretch = jnp.sqrt(1 + helix.cot_theta**2) / jnp.abs(crossings.speed)
+    sensor = config.sensor_share * planes.thickness * stretch
+    support = (1 - config.sensor_share) * planes.thickness * supports.stretch
+    support = jnp.where(supports.carries, support, 0)
     in_front = jnp.where(shift < 0, support, 0)
     behind = support - in_front
     offsets = crossings.row

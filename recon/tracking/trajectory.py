@@ -36,7 +36,8 @@ class Planes(NamedTuple):
         local: measured position along u and v, mm.
         weight: inverse variances of `local`, 1/mm^2; 0 where masked.
         thickness: of the sensors with their supports, radiation lengths at normal incidence; 0 where masked.
-        support: position of the support along the normal, mm from the sensor.
+        support: of the layer: radius of a cylinder (barrel) or z of a disc, and the range of the other of these two
+            coordinates, lowest and highest value, mm.
         layer: index of the layer; -1 where masked.
         mask: true for slots with a measurement.
     """
@@ -48,7 +49,7 @@ class Planes(NamedTuple):
     local: Float[Array, "2 k t"]
     weight: Float[Array, "2 k t"]
     thickness: Float[Array, "k t"]
-    support: Float[Array, "k t"]
+    support: Float[Array, "3 k t"]
     layer: Float[Array, "k t"]
     mask: Bool[Array, "k t"]
 
@@ -61,12 +62,16 @@ class Crossings(NamedTuple):
         residual: measured minus predicted local position, mm.
         row: derivatives of the local position with respect to offsets along the transverse normal and z.
         speed: distance along the sensor normal per mm of arc.
+        position: mm.
+        direction: cosine and sine of the azimuth.
     """
 
     arc: Float[Array, "k t"]
     residual: Float[Array, "k 2 t"]
     row: Float[Array, "k 2 2 t"]
     speed: Float[Array, "k t"]
+    position: Float[Array, "3 k t"]
+    direction: Float[Array, "2 k t"]
 
 
 def _dot(
@@ -126,7 +131,8 @@ def cross_planes(helix: Helix, planes: Planes, arc: Float[Array, "k t"]) -> Cros
         # A displaced track reaches the plane earlier or later, by the second terms.
         rows.append([normal - along / speed * plane_normal, axis[2] - along / speed * planes.w[2]])
     row = jnp.stack([jnp.stack(pair, axis=1) for pair in rows], axis=1)
-    return Crossings(arc, jnp.stack(residuals, axis=1), row, speed)
+    position = jnp.stack(offset) + planes.center
+    return Crossings(arc, jnp.stack(residuals, axis=1), row, speed, position, jnp.stack([cos_phi, sin_phi]))
 
 
 def transport_matrix(helix: Helix, arc: Float[Array, "k t"]) -> Float[Array, "k 5 5 t"]:
@@ -233,27 +239,6 @@ def material_effects(
         slope=variance * stretch**2,
         bend=loss * helix.rho * jnp.sqrt(p**2 + mass**2) / p**2,
     )
-
-
-def support_shift(planes: Planes, crossings: Crossings) -> tuple[Float[Array, "k t"], Bool[Array, "k t"]]:
-    """Arc from each sensor to the support of its layer, which overlapping sensors have in common.
-
-    Args:
-        planes: the sensors.
-        crossings: of the tracks with them.
-
-    Returns:
-        Arc length, mm, negative towards the beam line, and which slot of each layer carries the support: the
-        last one before the support or the first one behind it.
-    """
-    shift = planes.support / crossings.speed
-    support = crossings.arc + shift
-    beyond = jnp.full_like(planes.layer[:1], -2)
-    same_as_next = planes.layer == jnp.concatenate([planes.layer[1:], beyond])
-    same_as_previous = planes.layer == jnp.concatenate([beyond, planes.layer[:-1]])
-    next_arc = jnp.concatenate([crossings.arc[1:], beyond])
-    carries = (~same_as_next | (support < next_arc)) & (~same_as_previous | (shift >= 0))
-    return shift, carries & planes.mask
 
 
 def cross_cylinders(

@@ -201,26 +201,33 @@ def _disc_sensors(rng, perigee):
     return center, axes, one * 0.0172, layer, np.ones(len(points), bool), np.full((len(points), 2), 0.015**2)
 
 
-def make_stops(world, tracks, offset, loss):
+def make_stops(world, tracks, radius, loss, without_hit=None):
     """The surfaces that some tracks of one kind (all barrel or all discs) cross, in their order.
 
     Args:
         world: the toy tracks.
         tracks: rows of one kind.
-        offset: of the support along the normal of each sensor, mm.
+        radius: of the supports of the barrel layers, mm; those of the discs are at the sensors.
         loss: energy loss in the cylinders, GeV per radiation length.
+        without_hit: a slot whose sensors are missed, while the support of the layer is crossed.
     """
     hits = world.hits[tracks]
     n_slots = (hits[0] >= 0).sum()
+    is_barrel = n_slots == len(BARREL)
     stops = [Stop(PIPE[0], None, None, PIPE[1], loss, None)]
+    measurements = 0
     for slot in range(n_slots):
         row = hits[:, slot]
         axes, center, thickness = world.axes[row], world.center[row], world.thickness[row[0]]
-        if n_slots == len(BARREL) and BARREL[slot - 1] < TUBE[0] < BARREL[slot] and slot:
+        if is_barrel and slot and BARREL[slot - 1] < TUBE[0] < BARREL[slot]:
             stops.append(Stop(TUBE[0], None, None, TUBE[1], loss, None))
-        support = center + offset[row, None] * axes[:, 2]
-        sensor = Stop(None, center, axes, SHARE * thickness, 0.0, slot)
-        carrier = Stop(None, support, axes, (1 - SHARE) * thickness, 0.0, None)
-        # Barrel normals point outwards.
-        stops += [carrier, sensor] if offset[row[0]] < 0 and n_slots == len(BARREL) else [sensor, carrier]
+        carrier = Stop(None, center, axes, (1 - SHARE) * thickness, 0.0, None)
+        if is_barrel:
+            carrier = Stop(radius[slot], None, None, (1 - SHARE) * thickness, 0.0, None)
+        layer = [carrier]
+        if slot != without_hit:
+            sensor = Stop(None, center, axes, SHARE * thickness, 0.0, measurements)
+            measurements += 1
+            layer = [carrier, sensor] if is_barrel and radius[slot] < BARREL[slot] else [sensor, carrier]
+        stops += layer
     return stops

@@ -17,6 +17,7 @@ from recon.sim.detector import (
 )
 from recon.sim.mixing import GeneratedParticles
 from recon.tracking.detector import DETECTORS, load_detector, load_passive_material, to_global
+from recon.tracking.supports import layer_supports
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,30 @@ def test_shipped_passive_material_is_what_acts_gives(geometry):
     built, shipped = build_passive_material(geometry), load_passive_material("generic")
     for name, column in built._asdict().items():
         np.testing.assert_array_equal(column, getattr(shipped, name), err_msg=name)
+
+
+def test_supports_are_where_acts_has_them(geometry):
+    """Level and bounds of the supports, which we find around the sensors, are those of the material of ACTS."""
+    detector = load_detector("generic")
+    supports = layer_supports(detector)
+    context = import_extra("acts").GeometryContext.dangerouslyDefaultConstruct()
+    place = {
+        (detector.volume_id[i], detector.layer_id[i]): detector.layer[i] for i in range(len(detector.layer))
+    }
+    found = []
+    for identifier, surface in geometry.tracking_geometry.geoIdSurfaceMap().items():
+        layer = place.get((identifier.volume, identifier.layer))
+        if identifier.sensitive or surface.surfaceMaterial is None or layer is None:
+            continue
+        first, second = list(surface.bounds.values())[:2]
+        expected = (surface.center(context)[2], first, second)
+        if type(surface.bounds).__name__ == "CylinderBounds":
+            expected = (first, -second, second)
+        row = np.searchsorted(supports.layer, layer)
+        ours = supports.level[row], supports.low[row], supports.high[row]
+        np.testing.assert_allclose(ours, expected, atol=0.05)
+        found.append(layer)
+    assert sorted(found) == supports.layer.tolist()
 
 
 def test_written_file_is_the_shipped_file(tmp_path, geometry):

@@ -34,7 +34,7 @@ def detector_of(world: slow.World) -> tuple[Detector, PassiveMaterial]:
     detector = Detector(
         center=world.center.astype(np.float32),
         rotation=world.axes.astype(np.float32),
-        half_size=np.full((n, 3), 50, np.float32),
+        half_size=np.full((n, 3), 8, np.float32),
         thickness=world.thickness.astype(np.float32),
         layer=world.layer.astype(np.int32),
         pixel=world.pixel,
@@ -63,9 +63,9 @@ def hits_at(world: slow.World, local: np.ndarray) -> Hits:
     )
 
 
-def stops_of(sample: Sample, tracks: np.ndarray) -> list[slow.Stop]:
-    offset = np.asarray(sample.surfaces.plane)[:, 14].astype(np.float64)
-    return slow.make_stops(sample.world, tracks, offset, CONFIG.passive_loss)
+def stops_of(sample: Sample, tracks: np.ndarray, without_hit: int | None = None) -> list[slow.Stop]:
+    radius = np.asarray(sample.surfaces.barrel)[:, 1].astype(np.float64)
+    return slow.make_stops(sample.world, tracks, radius, CONFIG.passive_loss, without_hit)
 
 
 def simulate(world: slow.World, rng: np.random.Generator, scatter: float, smear: float) -> Sample:
@@ -139,17 +139,20 @@ def test_the_hard_cases_are_right_in_single_precision(exact: Sample) -> None:
         assert abs(pulls(result, exact.world.truth)[track, 3]) < 0.05
 
 
-@pytest.mark.parametrize("tracks", [BARREL[:10], DISCS[:10]], ids=["barrel", "discs"])
-def test_agrees_with_the_slow_twin(smeared: Sample, fitted: FitResult, tracks: np.ndarray) -> None:
-    rows = smeared.world.hits[tracks]
+def assert_as_in_the_slow_twin(
+    sample: Sample, result: FitResult, tracks: np.ndarray, without_hit: int | None = None
+) -> None:
+    rows = sample.world.hits[tracks]
     rows = rows[:, rows[0] >= 0]
+    if without_hit is not None:
+        rows = np.delete(rows, without_hit, axis=1)
     parameters, covariance, chi2 = slow.fit(
-        smeared.world.truth[tracks],
-        smeared.hits.local[rows].astype(np.float64),
-        smeared.world.variance[rows],
-        stops_of(smeared, tracks),
+        sample.world.truth[tracks],
+        sample.hits.local[rows].astype(np.float64),
+        sample.world.variance[rows],
+        stops_of(sample, tracks, without_hit),
     )
-    ours = jax.tree.map(lambda array: array[tracks], fitted)
+    ours = jax.tree.map(lambda array: array[tracks], result)
     assert np.abs(pulls(ours, parameters)).max() < 0.05
     sigma, slow_sigma = (np.sqrt(np.einsum("tii->ti", c)) for c in (ours.covariance, covariance))
     np.testing.assert_allclose(sigma, slow_sigma, rtol=0.03)
@@ -159,6 +162,19 @@ def test_agrees_with_the_slow_twin(smeared: Sample, fitted: FitResult, tracks: n
         atol=0.03,
     )
     np.testing.assert_allclose(ours.chi2, chi2, rtol=0.02, atol=0.1)
+
+
+@pytest.mark.parametrize("tracks", [BARREL[:10], DISCS[:10]], ids=["barrel", "discs"])
+def test_agrees_with_the_slow_twin(smeared: Sample, fitted: FitResult, tracks: np.ndarray) -> None:
+    assert_as_in_the_slow_twin(smeared, fitted, tracks)
+
+
+@pytest.mark.parametrize("slot", [0, 3])
+@pytest.mark.parametrize("tracks", [BARREL[:10], DISCS[:10]], ids=["barrel", "discs"])
+def test_a_layer_without_a_hit_still_scatters(smeared: Sample, tracks: np.ndarray, slot: int) -> None:
+    lists = smeared.world.hits.copy()
+    lists[:, slot] = -1
+    assert_as_in_the_slow_twin(smeared, fit(smeared, lists), tracks, without_hit=slot)
 
 
 @pytest.mark.parametrize("tracks", [BARREL, DISCS], ids=["barrel", "discs"])

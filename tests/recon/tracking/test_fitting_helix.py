@@ -176,27 +176,6 @@ def test_cylinders_out_of_reach_have_no_material() -> None:
     assert float(path[0, 0]) == 0
 
 
-def test_the_support_belongs_to_one_of_two_overlapping_sensors() -> None:
-    """Arcs 10 and 12 on one layer: support between, behind both, in front of both."""
-    zero = jnp.zeros((3, 2, 3))
-    planes = tr.Planes(
-        *(zero,) * 4,
-        local=jnp.zeros((2, 2, 3)),
-        weight=jnp.ones((2, 2, 3)),
-        thickness=jnp.ones((2, 3)),
-        support=jnp.array([[1.0, 4.0, -3.0], [-1.0, 2.0, -5.0]]),
-        layer=jnp.ones((2, 3)),
-        mask=jnp.ones((2, 3), bool),
-    )
-    arc = jnp.array([[10.0] * 3, [12.0] * 3])
-    crossings = tr.Crossings(arc, jnp.zeros((2, 2, 3)), jnp.zeros((2, 2, 2, 3)), jnp.ones((2, 3)))
-    shift, carries = tr.support_shift(planes, crossings)
-    np.testing.assert_array_equal(carries, [[True, False, True], [False, True, False]])
-    np.testing.assert_array_equal(shift, planes.support)
-    _, alone = tr.support_shift(planes._replace(layer=jnp.array([[1.0] * 3, [2.0] * 3])), crossings)
-    assert alone.all()
-
-
 def test_inserting_a_surface_and_removing_its_slot() -> None:
     arc = jnp.array([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]])
     measured = Measurements(jnp.ones((2, 2, 5, 3)), jnp.ones((2, 2, 3)), jnp.ones((2, 2, 3)))
