@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from recon import __version__
+from recon.cache import keep_compiled_programs
 from recon.errors import ReconError
 
 COMMANDS = {
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not words or not {"-h", "--help"}.isdisjoint(command):
             return 0
         return _fail(f"there is no command {' '.join(command).strip()!r}")
+    keep_compiled_programs()
     module, name = COMMANDS[command][0].split(":")
     try:
         tyro.cli(getattr(import_module(module), name), prog=f"recon {' '.join(command)}", args=words[2:])

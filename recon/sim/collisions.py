@@ -18,9 +18,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from recon.cache import cache_directory
 from recon.errors import ConfigError
 from recon.sim import import_extra
-from recon.sim.pool import Pool, cache_directory, concatenate, empty_pool, read_pool, select, write_pool
+from recon.sim.pool import Pool, concatenate, empty_pool, read_pool, select, write_pool
 
 Kind = Literal["ttbar", "minbias"]
 

@@ -65,15 +65,6 @@ def empty_pool() -> Pool:
     return Pool(no_codes, no_codes, nothing, vectors, vectors, nothing, np.zeros(1, np.int64))
 
 
-def cache_directory() -> Path:
-    """Directory of the pools: `$RECON_CACHE`, else `$XDG_CACHE_HOME/recon`, else `~/.cache/recon`."""
-    explicit = os.environ.get("RECON_CACHE")
-    if explicit:
-        return Path(explicit)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "recon"
-
-
 def read_pool(path: Path) -> Pool | None:
     """Read a file of `write_pool`; `None` when there is none or it was cut short: make it again then."""
     try:

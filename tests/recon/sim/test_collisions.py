@@ -15,7 +15,6 @@ from recon.sim.collisions import (
 )
 from recon.sim.pool import (
     Pool,
-    cache_directory,
     concatenate,
     empty_pool,
     pool_size,
@@ -77,17 +76,6 @@ def test_file_cut_short_reads_as_missing(tmp_path, keep):
     content = path.read_bytes()
     path.write_bytes(content[: int(keep if keep > 1 else keep * len(content))])
     assert read_pool(path) is None
-
-
-def test_cache_directory_follows_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("RECON_CACHE", str(tmp_path / "a"))
-    assert cache_directory() == tmp_path / "a"
-    monkeypatch.delenv("RECON_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
-    assert cache_directory() == tmp_path / "b" / "recon"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_directory() == tmp_path / ".cache" / "recon"
 
 
 def test_particles_are_the_visible_ones(ttbar, minbias):
