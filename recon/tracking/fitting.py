@@ -162,7 +162,11 @@ def fit_surfaces(detector: Detector, passive: PassiveMaterial) -> FitSurfaces:
 
 @partial(jax.jit, static_argnames="config")
 def fit_tracks(
-    hits: Hits, track_hits: Int32[Array, "t k"], surfaces: FitSurfaces, config: FitConfig
+    hits: Hits,
+    track_hits: Int32[Array, "t k"],
+    surfaces: FitSurfaces,
+    config: FitConfig,
+    start: FitResult | None = None,
 ) -> FitResult:
     """Fit tracks with multiple scattering; differentiable in the measurements.
 
@@ -171,6 +175,8 @@ def fit_tracks(
         track_hits: rows of `hits`, ordered from the beam line outwards; -1 for padding, best at the end.
         surfaces: result of `fit_surfaces`.
         config: settings.
+        start: of nearly the same hits, where the first linearisation is made; a helix through the hits where that has
+            not converged or is not given.
 
     Returns:
         One row a track, finite everywhere; look at `converged` first.
@@ -178,6 +184,9 @@ def fit_tracks(
     planes, position = _gather(hits, track_hits, surfaces, config)
     # Strips measure along u; the precision along v decides how well a point fixes the line in z.
     helix = fit_helix(*position, planes.weight[1], planes.mask)
+    if start is not None:
+        known = _as_helix(start, config)
+        helix = Helix(*(jnp.where(start.converged, a, b) for a, b in zip(known, helix, strict=True)))
     arc = arc_of_point(helix, position[0], position[1])
 
     def iterate(_: Array, state: tuple[Helix, Array]) -> tuple[Helix, Array]:
@@ -310,6 +319,14 @@ def _fill(arc: Float[Array, "k t"], mask: Bool[Array, "k t"]) -> Float[Array, "k
     for row in range(1, arc.shape[0]):
         filled.append(jnp.where(mask[row], arc[row], filled[-1]))
     return jnp.stack(filled)
+
+
+def _as_helix(fit: FitResult, config: FitConfig) -> Helix:
+    d0, z0, phi, theta, q_over_p = fit.parameters.T
+    # Where a fit has not converged theta may be 0.
+    return Helix(
+        d0, z0, phi, 1 / jnp.tan(jnp.where(fit.converged, theta, 1)), -LIGHT * config.field * q_over_p
+    )
 
 
 def _move(helix: Helix, estimate: Estimate) -> Helix:

@@ -71,11 +71,14 @@ def fit(
     found: Candidates, hits: Hits, model: DeviceModel, config: TrackingConfig
 ) -> tuple[Int32[Array, "t k"], FitResult]:
     """Fit, remove outliers and fit again: (hits of each track, their fit)."""
-    track_hits = found.nodes
+    track_hits, result = found.nodes, None
     for _ in range(config.cleaning.rounds):
-        result = fit_tracks(hits, track_hits, model.surfaces, replace(config.fit, hit_chi2=True))
+        result = fit_tracks(hits, track_hits, model.surfaces, replace(config.fit, hit_chi2=True), result)
         track_hits = remove_outliers(track_hits, result, config.cleaning)
-    return track_hits, fit_tracks(hits, track_hits, model.surfaces, replace(config.fit, hit_chi2=False))
+    # What is left is near the fit with the outliers: from there one linearisation is enough.
+    iterations = 1 if config.cleaning.rounds else config.fit.iterations
+    last = replace(config.fit, hit_chi2=False, iterations=iterations)
+    return track_hits, fit_tracks(hits, track_hits, model.surfaces, last, result)
 
 
 def select(track_hits: Int32[Array, "t k"], result: FitResult, n_hits: int, config: TrackingConfig) -> Tracks:
