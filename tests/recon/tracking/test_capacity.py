@@ -7,17 +7,23 @@ from dataclasses import replace
 import pytest
 
 from recon.errors import CapacityError, ConfigError
+from recon.tracking import capacity as capacity_module
+from recon.tracking import load_model
 from recon.tracking.capacity import (
     MAX_TRIES,
     TrackingCapacity,
     TrackingSizes,
     capacity_for,
+    capacity_in_use,
     check_sizes,
     grow,
     limits,
     overflows,
 )
+from recon.tracking.data import event_graph
+from recon.tracking.density import search_density
 from recon.tracking.graph import GraphCapacity, GraphSizes
+from recon.tracking.windows import WindowConfig, learn_windows
 
 
 def sizes_of(capacity, **changes):
@@ -29,6 +35,11 @@ def sizes_of(capacity, **changes):
 def capacity():
     graph = GraphCapacity(**{name: 100 + 8 * index for index, name in enumerate(GraphSizes._fields)})
     return TrackingCapacity(graph=graph, tracks=30, track_hits=20)
+
+
+@pytest.fixture(scope="module")
+def pixel_pairs(learning_events, generic):
+    return learn_windows(learning_events, generic, WindowConfig(pixel_only=True))
 
 
 def test_limits_name_every_size_in_order(capacity):
@@ -84,17 +95,64 @@ def test_tries_suffice_if_every_search_hides_the_needs_of_the_next():
 
 
 @pytest.mark.parametrize("n_hits", [0, 512, 20_000, 120_000])
-def test_capacities_are_multiples_and_grow_with_the_event(n_hits):
-    small, large = limits(capacity_for(n_hits)), limits(capacity_for(2 * n_hits + 5000))
+def test_capacities_are_multiples_and_grow_with_the_event(n_hits, pairs):
+    small, large = limits(capacity_for(n_hits, pairs)), limits(capacity_for(2 * n_hits + 5000, pairs))
     for name in TrackingSizes._fields[:-1]:
         assert small[name] % 64 == 0
         assert small[name] < large[name]
 
 
-def test_the_same_length_has_the_same_capacity():
+def test_the_same_length_has_the_same_capacity(pairs):
     # A capacity is part of the program's key: equal ones must compare and hash as equal.
-    assert capacity_for(4096) == capacity_for(4096)
-    assert hash(capacity_for(4096)) == hash(capacity_for(4096))
+    assert capacity_for(4096, pairs) == capacity_for(4096, pairs)
+    assert hash(capacity_for(4096, pairs)) == hash(capacity_for(4096, pairs))
+
+
+def test_the_shipped_map_gets_the_needs_that_were_measured_with_it():
+    density = search_density(load_model().pairs)
+    assert density.queries == pytest.approx(capacity_module._MEASURED_WITH.queries, rel=0.01)
+    assert density.doublets == pytest.approx(capacity_module._MEASURED_WITH.doublets, rel=0.01)
+    for single, paired in capacity_module._factors(capacity_module._MEASURED_WITH).values():
+        assert single in (0, 1)
+        assert paired in (0, 1)
+
+
+def test_wider_windows_get_more_room_where_windows_matter(pairs):
+    wide = pairs._replace(delta_phi=2 * pairs.delta_phi, curvature=2 * pairs.curvature)
+    narrow, wide = (limits(capacity_for(40_000, each)) for each in (pairs, wide))
+    assert wide["queries"] == narrow["queries"]
+    assert wide["rows"] == narrow["rows"]
+    assert 1.8 * narrow["doublets"] < wide["doublets"] < 2 * narrow["doublets"]
+    # Chance neighbours on both sides: more than in proportion.
+    assert wide["triplets"] > 3 * narrow["triplets"]
+    assert wide["edges"] > 2 * narrow["edges"]
+
+
+def test_pixel_layers_alone_get_less_room_but_as_many_tracks(pairs, pixel_pairs):
+    every, pixel = (limits(capacity_for(40_000, each)) for each in (pairs, pixel_pairs))
+    for name in GraphSizes._fields:
+        assert pixel[name] < every[name]
+    assert pixel["queries"] < 0.6 * every["queries"]
+    assert pixel["tracks"] >= every["tracks"]
+
+
+@pytest.mark.usefixtures("quick_compile")
+@pytest.mark.parametrize("pt_min", [0.9, 0.45])
+@pytest.mark.parametrize("pixel_only", [False, True])
+def test_the_first_capacity_holds_an_event(learning_events, simulated_events, generic, pt_min, pixel_only):
+    windows = WindowConfig(pt_min=pt_min, pixel_only=pixel_only)
+    pairs = learn_windows(learning_events, generic, windows)
+    event, known = simulated_events[0], {}
+    event_graph(event, generic, pairs, known)
+    assert list(known.values()) == [capacity_for(*known, pairs)]
+
+
+def test_a_capacity_in_use_stays(pairs, capacity):
+    known = {1024: capacity}
+    assert capacity_in_use(known, 1024, pairs) is capacity
+    first = capacity_in_use(known, 2048, pairs)
+    assert first == capacity_for(2048, pairs)
+    assert known == {1024: capacity, 2048: first}
 
 
 @pytest.mark.parametrize(("name", "value"), [("tracks", 0), ("track_hits", 2)])
