@@ -1,8 +1,8 @@
 """How long the arrays of the compiled program are, and what happens when they were too short.
 
 XLA compiles for shapes, so an event is padded to the next size of a ladder, and every inner array gets a
-length from that size. The program reports what it needed: nothing is lost in silence, and `find_tracks`
-repeats an event that did not fit.
+length from that size and from the windows of the layer-pair map. The program reports what it needed: nothing
+is lost in silence, and `find_tracks` repeats an event that did not fit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from jaxtyping import Int32
 
 from recon.errors import CapacityError, ConfigError
 from recon.padding import bucket_size
+from recon.tracking.density import SearchDensity, search_density
 from recon.tracking.graph import GraphCapacity
+from recon.tracking.windows import LayerPairs
 from recon.types import Array
 
 MAX_TRIES = 8
@@ -60,11 +62,11 @@ class TrackingSizes(NamedTuple):
 
 
 # Needs per hit, and per hit and 100,000 hits: lists of single hits grow with the event, lists of pairs with
-# its square. Measured on t tbar events with 40 and 200 pile-up collisions and 1 GeV windows, with a margin of
-# 3 to 10 %.
+# its square. Measured on t tbar events with 40 and 200 pile-up collisions and the windows of the shipped model
+# (1 GeV, all layers), with a margin of 3 to 30 %.
 _NEEDS = {
-    "queries": (2.15, 0.0),
-    "rows": (4.85, 0.0),
+    "queries": (2.25, 0.0),
+    "rows": (4.6, 0.0),
     "chunks": (1.95, 2.77),
     "doublets": (0.8, 7.2),
     "shaped": (0.76, 3.35),
@@ -73,22 +75,63 @@ _NEEDS = {
     "nodes": (0.345, 0.073),
     "tracks": (0.026, 0.0),
 }
+_MEASURED_WITH = SearchDensity(queries=1.934, doublets=10.22)
+"""Density of the layer-pair map that the needs were measured with."""
 _LEAST = 256
 _MULTIPLE = 64
 
 
-def capacity_for(n_hits: int) -> TrackingCapacity:
+def capacity_for(n_hits: int, pairs: LayerPairs) -> TrackingCapacity:
     """Capacities for an event of a padded size.
 
     Args:
         n_hits: length of the padded `Hits`.
+        pairs: the layer-pair map, in host arrays.
     """
-    lengths = {
-        name: _round_up(_LEAST + n_hits * (linear + quadratic * n_hits / 1e5))
-        for name, (linear, quadratic) in _NEEDS.items()
-    }
+    factors = _factors(search_density(pairs))
+    lengths = {}
+    for name, (linear, quadratic) in _NEEDS.items():
+        single, paired = factors[name]
+        lengths[name] = _round_up(_LEAST + n_hits * (linear * single + quadratic * paired * n_hits / 1e5))
     tracks = lengths.pop("tracks")
     return TrackingCapacity(graph=GraphCapacity(**lengths), tracks=tracks)
+
+
+def _factors(density: SearchDensity) -> dict[str, tuple[float, float]]:
+    """Factors on both needs of every array, for a map of another density than that of the measurement.
+
+    Checked with windows for 1 and 0.5 GeV, in all layers and in the pixel layers alone.
+    """
+    queries = density.queries / _MEASURED_WITH.queries
+    doublets = density.doublets / _MEASURED_WITH.doublets
+    # Wider windows let softer particles in; narrower ones lose false segments before they lose true ones.
+    true_segments = max(doublets, math.sqrt(doublets))
+    return {
+        "queries": (queries, 0.0),
+        "rows": (queries, 0.0),
+        "chunks": (queries, doublets),
+        "doublets": (doublets, doublets),
+        "shaped": (doublets, doublets),
+        # False triplets are two doublets by chance, and a false edge needs a chain of three.
+        "triplets": (doublets, doublets**2),
+        "edges": (true_segments, doublets**3),
+        "nodes": (true_segments, doublets**2),
+        # Every particle that leaves the beam line crosses the pixels: fewer layers find as many tracks.
+        "tracks": (max(1.0, doublets / queries), 0.0),
+    }
+
+
+def capacity_in_use(known: dict[int, TrackingCapacity], n_hits: int, pairs: LayerPairs) -> TrackingCapacity:
+    """The capacities that events of a padded size have now; the first one gets those of `capacity_for`.
+
+    Args:
+        known: capacities by padded number of hits; updated.
+        n_hits: length of the padded `Hits`.
+        pairs: the layer-pair map, in host arrays.
+    """
+    if n_hits not in known:
+        known[n_hits] = capacity_for(n_hits, pairs)
+    return known[n_hits]
 
 
 def _round_up(length: float) -> int:

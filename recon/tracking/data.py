@@ -16,7 +16,7 @@ from recon.tracking.capacity import (
     MAX_TRIES,
     TrackingCapacity,
     TrackingSizes,
-    capacity_for,
+    capacity_in_use,
     check_sizes,
     grow,
     overflows,
@@ -65,8 +65,8 @@ def event_graph(
     Args:
         event: of `detector`.
         detector: sensor table.
-        pairs: the layer-pair map.
-        known: capacities that earlier events needed, by padded number of hits; updated.
+        pairs: the layer-pair map, in host arrays.
+        known: capacities that events have had so far, by padded number of hits; updated.
 
     Raises:
         DataError: hits that `check_hits` refuses.
@@ -74,7 +74,7 @@ def event_graph(
     check_hits(event.hits, detector)
     hits = pad_hits(event.hits)
     length = len(hits.layer)
-    capacity = known.get(length) or capacity_for(length)
+    capacity = capacity_in_use(known, length, pairs)
     graph, sizes = _sized_graph(hits, detector, pairs, capacity)
     for _ in range(MAX_TRIES):
         if not overflows(sizes, capacity):

@@ -23,7 +23,7 @@ from recon.tracking.capacity import (
     MAX_TRIES,
     TrackingCapacity,
     TrackingSizes,
-    capacity_for,
+    capacity_in_use,
     check_sizes,
     grow,
     overflows,
@@ -162,7 +162,8 @@ def find_tracks(
     Args:
         hits: the hits of the event on the host, not padded; or the event.
         model: from `recon.tracking.load_model`.
-        capacity: lengths of the program's arrays; chosen by the number of hits, and enlarged when needed, if not given.
+        capacity: lengths of the program's arrays; chosen by the number of hits and the windows, and enlarged
+            when needed, if not given.
         clock: sees every step go by, once or more often if something did not fit.
 
     Returns:
@@ -182,7 +183,7 @@ def find_tracks(
     check_hits(hits, model.detector)
     padded = pad_hits(hits)
     length = len(padded.layer)
-    chosen = capacity or model.capacities.get(length) or capacity_for(length)
+    chosen = capacity or capacity_in_use(model.capacities, length, model.pairs)
     for _ in range(MAX_TRIES):
         tracks, sizes = jax.device_get(run_steps(padded, model.device, model.config, chosen, clock))
         if capacity is not None or not overflows(sizes, chosen):

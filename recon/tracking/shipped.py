@@ -55,7 +55,7 @@ class TrackingModel:
         pairs: the layer-pair map.
         weights: of the network, as a flat dict.
         card: Markdown: data, seeds, command, numbers.
-        capacities: array lengths that have proved necessary, by padded number of hits; filled as events are met.
+        capacities: array lengths in use, by padded number of hits; filled and enlarged as events are met.
     """
 
     config: TrackingConfig

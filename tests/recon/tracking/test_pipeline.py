@@ -14,7 +14,7 @@ import pytest
 
 from recon.errors import CapacityError, DataError
 from recon.tracking import find_tracks, load_model
-from recon.tracking.capacity import TrackingCapacity, capacity_for, overflows
+from recon.tracking.capacity import TrackingCapacity, overflows
 from recon.tracking.checks import LEAST_HITS, pad_hits
 from recon.tracking.counts import EventCounts
 from recon.tracking.fitting import FitResult
@@ -29,8 +29,7 @@ ROOMY = TrackingCapacity(
     graph=GraphCapacity(
         queries=4096, rows=8192, chunks=8192, doublets=8192, shaped=4096, triplets=8192, edges=2048, nodes=512
     ),
-    tracks=capacity_for(LEAST_HITS).tracks,
-    track_hits=capacity_for(LEAST_HITS).track_hits,
+    tracks=320,
 )
 
 
