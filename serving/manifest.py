@@ -140,7 +140,9 @@ def _specs(entries: list[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
 
 def _check(manifest: Manifest, where: str) -> None:
     """What a program could not be run without."""
-    unknown = [spec.datatype for spec in (*manifest.inputs, *manifest.outputs) if spec.datatype not in DATATYPES]
+    unknown = [
+        spec.datatype for spec in (*manifest.inputs, *manifest.outputs) if spec.datatype not in DATATYPES
+    ]
     if unknown:
         raise ArtifactError(f"{where}: datatype {unknown[0]!r}; known are {', '.join(DATATYPES)}")
     if not manifest.buckets:
@@ -148,6 +150,10 @@ def _check(manifest: Manifest, where: str) -> None:
     axes = set(manifest.axes)
     for bucket in manifest.buckets:
         if set(bucket.sizes) != axes:
-            raise ArtifactError(f"{where}: a bucket sizes the axes {sorted(bucket.sizes)}, the inputs {sorted(axes)}")
+            raise ArtifactError(
+                f"{where}: a bucket sizes the axes {sorted(bucket.sizes)}, the inputs {sorted(axes)}"
+            )
         if bucket.program not in manifest.files:
-            raise ArtifactError(f"{where}: a bucket names the program {bucket.program!r}, which is not among the files")
+            raise ArtifactError(
+                f"{where}: a bucket names the program {bucket.program!r}, which is not among the files"
+            )
