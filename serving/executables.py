@@ -120,7 +120,7 @@ def _read(file: Path) -> Compiled | None:
         found: Compiled = serialize_executable.deserialize_and_load(*pickle.loads(file.read_bytes()))  # noqa: S301
     except FileNotFoundError:
         return None
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it can be compiled again
+    except Exception as error:  # whatever is wrong with it, it can be compiled again
         log.warning("%s cannot be used (%s): compiling again", file, error)
         return None
     return found
@@ -133,5 +133,5 @@ def _write(file: Path, program: Any) -> None:
         with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as temporary:
             temporary.write(content)
         Path(temporary.name).replace(file)
-    except Exception as error:  # noqa: BLE001 - a server without a cache still serves
+    except Exception as error:  # a server without a cache still serves
         log.warning("the compiled program is not kept: %s", error)

@@ -49,10 +49,8 @@ class Runner:
         self._weights = jax.device_put(artifact.weights(), self.device)
         self._buckets = sorted(self.manifest.buckets, key=_volume)
         self._programs: dict[int, Compiled] = {}
+        self.batch_axis = self.manifest.axes[0] if self.manifest.max_batch_size else None
         self._specs = {spec.name: spec for spec in self.manifest.inputs}
-        self._axis = {
-            spec.name: [n for n in spec.shape if isinstance(n, str)] for spec in self.manifest.inputs
-        }
 
     def warm(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Compile, or fetch, and run every bucket once; `report` hears (done, total)."""

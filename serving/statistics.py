@@ -18,6 +18,11 @@ def _tally() -> Tally:
     return [0, 0]
 
 
+def _phases() -> tuple[Tally, ...]:
+    """Of input, inference and output."""
+    return _tally(), _tally(), _tally()
+
+
 def _add(tally: Tally, ns: int, count: int = 1) -> None:
     tally[0] += count
     tally[1] += ns
@@ -30,7 +35,7 @@ class StatisticsRecorder:
         self._lock = threading.Lock()
         self._last = self._inferences = self._executions = 0
         self._success, self._queue = _tally(), _tally()
-        self._phases = (_tally(), _tally(), _tally())
+        self._phases = _phases()
         self._fail: dict[str, Tally] = {}
         self._batches: defaultdict[int, tuple[Tally, Tally, Tally]] = defaultdict(
             lambda: (_tally(), _tally(), _tally())
@@ -61,6 +66,11 @@ class StatisticsRecorder:
         """A request was refused or failed after a time."""
         with self._lock:
             _add(self._fail.setdefault(status_of(error).reason, _tally()), ns)
+
+    def seconds_a_request(self) -> float:
+        """Time in the compiled program, a request."""
+        count, ns = self._phases[1]
+        return ns / max(1, count) / 1e9
 
     def snapshot(self, name: str, version: str, pending: int) -> ModelStatistics:
         """The numbers now."""

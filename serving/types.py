@@ -190,7 +190,8 @@ class SharedMemoryStatus:
     byte_size: int
 
 
-class Duration(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Duration:
     """How often something happened and how long it took in all."""
 
     count: int = 0

@@ -1,0 +1,299 @@
+"""The queue in front of a model: bounded, by priority, batched greedily.
+
+Nobody waits for a batch to fill: whoever finds an instance free takes what is queued, up to the largest bucket, and
+runs it. The thread that brought a request is that somebody where it can be, so a lone request crosses no threads;
+when its own answer is there it hands the instance on to a waiting thread, or to the pool for requests that came
+without one.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from enum import Enum
+
+import numpy as np
+
+from serving.errors import Cancelled, DeadlineExceeded, ModelNotReady, Overloaded
+from serving.runner import Inputs, Run, Runner, Sizes
+from serving.statistics import StatisticsRecorder
+
+DEFAULT_PRIORITY = 100
+"""Level of a request that names none; 1 is the most urgent."""
+
+Outputs = dict[str, np.ndarray]
+
+
+class State(Enum):
+    """Of a request; it changes under the scheduler's lock."""
+
+    WAITING = 0
+    RUNNING = 1
+    DROPPED = 2
+
+
+class Pending:
+    """A request in the scheduler.
+
+    Attributes:
+        state: WAITING while it is in the queue.
+        done: its outputs or its error are there.
+        leads: its thread holds an instance and must run or free it.
+        wake: held while the thread of the request sleeps.
+    """
+
+    __slots__ = (
+        "arrived", "deadline", "done", "error", "future", "inputs", "leads", "outputs", "sizes", "state", "wake",
+    )  # fmt: skip
+
+    def __init__(
+        self, inputs: Inputs, sizes: Sizes, deadline: float | None, future: Future[Outputs] | None
+    ) -> None:
+        self.inputs, self.sizes, self.deadline, self.future = inputs, sizes, deadline, future
+        self.arrived = time.perf_counter_ns()
+        self.state = State.WAITING
+        self.done = self.leads = False
+        self.outputs: Outputs = {}
+        self.error: Exception | None = None
+        self.wake = threading.Lock()
+        self.wake.acquire()
+
+    def answer(self, outputs: Outputs, error: Exception | None) -> None:
+        """Give the request its end; never under the scheduler's lock, a future runs its callbacks here."""
+        self.outputs, self.error = outputs, error
+        self.done = True
+        if self.future is None:
+            self.rouse()
+        elif self.future.cancelled():
+            pass  # The caller has its end already.
+        elif error is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(outputs)
+
+    def rouse(self) -> None:
+        """Wake the thread, once for however many reasons."""
+        if self.wake.locked():
+            self.wake.release()
+
+
+class Scheduler:
+    """Runs the requests of one version of a model.
+
+    Args:
+        runner: of the model.
+        instances: executions at the same time.
+        queue: most requests that wait.
+        statistics: told of everything.
+    """
+
+    def __init__(
+        self, runner: Runner, *, instances: int = 1, queue: int = 256, statistics: StatisticsRecorder
+    ) -> None:
+        self.runner, self.statistics, self.limit, self.instances = runner, statistics, queue, instances
+        self._idle = threading.Condition(threading.Lock())
+        self._free, self._waiting, self._number = instances, 0, 0
+        self._queue: list[tuple[int, int, Pending]] = []
+        self._closed = False
+        self._pool = ThreadPoolExecutor(instances, thread_name_prefix=f"run-{runner.manifest.name}")
+
+    @property
+    def pending(self) -> int:
+        """Requests that wait now."""
+        return self._waiting
+
+    def infer(self, inputs: Inputs, priority: int = 0, deadline: float | None = None) -> Outputs:
+        """Answer a request on the calling thread.
+
+        Raises:
+            InvalidInput: see `Runner.check`.
+            Overloaded: the queue is full.
+            DeadlineExceeded: before the request ran.
+            ModelNotReady: the model is being unloaded.
+        """
+        request = self._request(inputs, deadline, None)
+        request.leads = self._enter(request, priority)
+        while True:
+            if request.leads:
+                request.leads = False
+                self._lead(request)
+            if request.done:
+                break
+            left = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
+            if not request.wake.acquire(timeout=left):
+                self._withdraw(request, _late())
+                # It runs already, or has been told to lead: either way the next wake-up comes.
+                deadline = None
+        if request.error is not None:
+            raise request.error
+        return request.outputs
+
+    def submit(self, inputs: Inputs, priority: int = 0, deadline: float | None = None) -> Future[Outputs]:
+        """Answer a request later; cancelling the future takes it out of the queue. Raises as `infer`."""
+        future: Future[Outputs] = Future()
+        request = self._request(inputs, deadline, future)
+        if self._enter(request, priority):
+            self._pool.submit(self._lead, None)
+        future.add_done_callback(
+            lambda done: self._withdraw(request, _given_up()) if done.cancelled() else None
+        )
+        return future
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Take no more requests and wait for those that are here; those that wait too long are refused.
+
+        Returns:
+            Whether all were answered.
+        """
+        with self._idle:
+            self._closed = True
+            emptied = self._idle.wait_for(lambda: not self._waiting and self._free == self.instances, timeout)
+            left = [] if emptied else [request for _, _, request in self._queue if self._leave(request)]
+        self._refuse(left, ModelNotReady(f"model {self.runner.manifest.name!r} was unloaded"))
+        self._pool.shutdown(wait=emptied)
+        return emptied
+
+    def _request(self, inputs: Inputs, deadline: float | None, future: Future[Outputs] | None) -> Pending:
+        started = time.perf_counter_ns()
+        try:
+            return Pending(inputs, self.runner.check(inputs), deadline, future)
+        except Exception as error:
+            self.statistics.failed(error, time.perf_counter_ns() - started)
+            raise
+
+    def _enter(self, request: Pending, priority: int) -> bool:
+        """Queue a request; whether the caller now holds an instance."""
+        name = self.runner.manifest.name
+        refusal: Exception
+        with self._idle:
+            if self._closed:
+                refusal = ModelNotReady(f"model {name!r} is being unloaded")
+            elif self._waiting >= self.limit:
+                message = f"the queue of model {name!r} is full: {self.limit} requests wait"
+                refusal = Overloaded(message, self._retry_after())
+            else:
+                self._number += 1
+                heapq.heappush(self._queue, (priority or DEFAULT_PRIORITY, self._number, request))
+                self._waiting += 1
+                holds = self._free > 0
+                self._free -= holds
+                return holds
+        self.statistics.failed(refusal, 0)
+        raise refusal
+
+    def _retry_after(self) -> float:
+        """Seconds in which half of the queue should be gone."""
+        seconds = self.statistics.seconds_a_request() * self.limit / (2 * self.instances)
+        return min(10.0, max(0.01, seconds))
+
+    def _lead(self, own: Pending | None) -> None:
+        """Hold an instance: run batches until the own request is answered, then hand it on."""
+        while True:
+            late: list[Pending] = []
+            with self._idle:
+                if own is not None and own.done:
+                    if not self._hand_on():
+                        self._release()
+                    return
+                batch = self._take(late)
+                if not batch:
+                    self._release()
+            self._refuse(late, _late())
+            if not batch:
+                return
+            self._run(batch)
+
+    def _release(self) -> None:
+        self._free += 1
+        self._idle.notify_all()
+
+    def _take(self, late: list[Pending]) -> list[Pending]:
+        """The next batch, under the lock; `late` gets those whose time is over."""
+        batch: list[Pending] = []
+        total: Sizes | None = None
+        while self._queue:
+            request = self._queue[0][2]
+            joined = request.sizes if total is None else self.runner.joined(total, request.sizes)
+            if request.state is State.WAITING and joined is None:
+                break
+            heapq.heappop(self._queue)
+            if not self._leave(request):
+                continue
+            if request.deadline is not None and time.monotonic() >= request.deadline:
+                late.append(request)
+            elif request.future is None or request.future.set_running_or_notify_cancel():
+                request.state = State.RUNNING
+                total = joined
+                batch.append(request)
+        return batch
+
+    def _leave(self, request: Pending) -> bool:
+        """Take a request out of the count of those that wait, under the lock; false if it was not among them."""
+        if request.state is not State.WAITING:
+            return False
+        request.state = State.DROPPED
+        self._waiting -= 1
+        self._idle.notify_all()
+        return True
+
+    def _hand_on(self) -> bool:
+        """Give the instance to a request that waits, under the lock; false if none needs it."""
+        waiting = (
+            request for _, _, request in self._queue if request.state is State.WAITING and not request.leads
+        )
+        first = next(waiting, None)
+        if first is None:
+            return False
+        if first.future is not None:
+            self._pool.submit(self._lead, None)
+        else:
+            first.leads = True
+            first.rouse()
+        return True
+
+    def _run(self, batch: list[Pending]) -> None:
+        started = time.perf_counter_ns()
+        try:
+            run = self.runner.run([request.inputs for request in batch], [request.sizes for request in batch])
+        except Exception as error:
+            if len(batch) > 1:
+                # One request's trouble is not its neighbours': each gets a run of its own.
+                for request in batch:
+                    self._run([request])
+            else:
+                self._refuse(batch, error)
+            return
+        self._count(run, batch, started)
+        for request, outputs in zip(batch, run.outputs, strict=True):
+            request.answer(outputs, None)
+
+    def _count(self, run: Run, batch: list[Pending], started: int) -> None:
+        now = time.perf_counter_ns()
+        rows = len(batch)
+        if self.runner.batch_axis is not None:
+            rows = sum(request.sizes[self.runner.batch_axis] for request in batch)
+        queued = sum(started - request.arrived for request in batch)
+        self.statistics.executed(run, rows, queued, sum(now - request.arrived for request in batch))
+
+    def _withdraw(self, request: Pending, error: Exception) -> None:
+        """Take a request out of the queue, unless it runs or ran already."""
+        with self._idle:
+            waited = self._leave(request)
+        if waited:
+            self._refuse([request], error)
+
+    def _refuse(self, requests: Sequence[Pending], error: Exception) -> None:
+        for request in requests:
+            self.statistics.failed(error, time.perf_counter_ns() - request.arrived)
+            request.answer({}, error)
+
+
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded("the deadline was over before the model ran")
+
+
+def _given_up() -> Cancelled:
+    return Cancelled("the caller cancelled the request")
