@@ -8,10 +8,11 @@ without one.
 
 from __future__ import annotations
 
+import copy
 import heapq
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import Enum
 
@@ -46,13 +47,20 @@ class Pending:
     """
 
     __slots__ = (
-        "arrived", "deadline", "done", "error", "future", "inputs", "leads", "outputs", "sizes", "state", "wake",
+        "arrived", "deadline", "done", "error", "future", "inputs", "is_wanted", "leads", "outputs", "sizes", "state",
+        "wake",
     )  # fmt: skip
 
     def __init__(
-        self, inputs: Inputs, sizes: Sizes, deadline: float | None, future: Future[Outputs] | None
+        self,
+        inputs: Inputs,
+        sizes: Sizes,
+        deadline: float | None,
+        future: Future[Outputs] | None,
+        is_wanted: Callable[[], bool] | None = None,
     ) -> None:
         self.inputs, self.sizes, self.deadline, self.future = inputs, sizes, deadline, future
+        self.is_wanted = is_wanted
         self.arrived = time.perf_counter_ns()
         self.state = State.WAITING
         self.done = self.leads = False
@@ -105,16 +113,24 @@ class Scheduler:
         """Requests that wait now."""
         return self._waiting
 
-    def infer(self, inputs: Inputs, priority: int = 0, deadline: float | None = None) -> Outputs:
+    def infer(
+        self,
+        inputs: Inputs,
+        priority: int = 0,
+        deadline: float | None = None,
+        is_wanted: Callable[[], bool] | None = None,
+    ) -> Outputs:
         """Answer a request on the calling thread.
 
         Raises:
             InvalidInput: see `Runner.check`.
             Overloaded: the queue is full.
             DeadlineExceeded: before the request ran.
+            Cancelled: `is_wanted` said no when its turn came.
             ModelNotReady: the model is being unloaded.
         """
         request = self._request(inputs, deadline, None)
+        request.is_wanted = is_wanted
         request.leads = self._enter(request, priority)
         while True:
             if request.leads:
@@ -193,15 +209,17 @@ class Scheduler:
         """Hold an instance: run batches until the own request is answered, then hand it on."""
         while True:
             late: list[Pending] = []
+            unwanted: list[Pending] = []
             with self._idle:
                 if own is not None and own.done:
                     if not self._hand_on():
                         self._release()
                     return
-                batch = self._take(late)
+                batch = self._take(late, unwanted)
                 if not batch:
                     self._release()
             self._refuse(late, _late())
+            self._refuse(unwanted, _given_up())
             if not batch:
                 return
             self._run(batch)
@@ -210,8 +228,8 @@ class Scheduler:
         self._free += 1
         self._idle.notify_all()
 
-    def _take(self, late: list[Pending]) -> list[Pending]:
-        """The next batch, under the lock; `late` gets those whose time is over."""
+    def _take(self, late: list[Pending], unwanted: list[Pending]) -> list[Pending]:
+        """The next batch, under the lock; `late` gets those whose time is over, `unwanted` those given up."""
         batch: list[Pending] = []
         total: Sizes | None = None
         while self._queue:
@@ -224,6 +242,8 @@ class Scheduler:
                 continue
             if request.deadline is not None and time.monotonic() >= request.deadline:
                 late.append(request)
+            elif request.is_wanted is not None and not request.is_wanted():
+                unwanted.append(request)
             elif request.future is None or request.future.set_running_or_notify_cancel():
                 request.state = State.RUNNING
                 total = joined
@@ -286,9 +306,10 @@ class Scheduler:
             self._refuse([request], error)
 
     def _refuse(self, requests: Sequence[Pending], error: Exception) -> None:
+        # Not the same object for all: every thread that raises one writes its traceback into it.
         for request in requests:
             self.statistics.failed(error, time.perf_counter_ns() - request.arrived)
-            request.answer({}, error)
+            request.answer({}, copy.copy(error))
 
 
 def _late() -> DeadlineExceeded:

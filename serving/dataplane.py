@@ -14,6 +14,7 @@ import numpy as np
 from serving.batching import Outputs
 from serving.errors import InvalidInput, ModelNotReady, ServingError
 from serving.repository import LoadedModel, Repository
+from serving.settings import Settings
 from serving.shared_memory import SharedMemory
 from serving.types import (
     NAMES,
@@ -53,6 +54,7 @@ class Dataplane:
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
         self.shared_memory = SharedMemory()
+        self.settings = Settings()
         self._draining = False
 
     def live(self) -> bool:
@@ -132,7 +134,7 @@ class Dataplane:
     def infer(self, request: InferRequest) -> InferResponse:
         """Answer a request on the calling thread."""
         model, wanted = self._prepare(request)
-        outputs = model.scheduler.infer(request.inputs, request.priority, request.deadline)
+        outputs = model.scheduler.infer(request.inputs, request.priority, request.deadline, request.is_wanted)
         return self._response(request, model, wanted, outputs)
 
     def submit(self, request: InferRequest) -> Future[InferResponse]:

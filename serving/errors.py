@@ -55,8 +55,11 @@ class Overloaded(ServingError):
     """
 
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
+        super().__init__(message, retry_after)
+        self.message, self.retry_after = message, retry_after
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class DeadlineExceeded(ServingError):

@@ -48,7 +48,9 @@ class SharedMemory:
         if not name:
             raise InvalidInput("shared memory: the region's name is empty")
         if not KEY.fullmatch(key):
-            raise InvalidInput(f"shared memory {name!r}: key {key!r}; a name of letters, digits, _ . - is allowed")
+            raise InvalidInput(
+                f"shared memory {name!r}: key {key!r}; a name of letters, digits, _ . - is allowed"
+            )
         if byte_size < 1 or offset < 0:
             raise InvalidInput(
                 f"shared memory {name!r}: byte_size {byte_size}, offset {offset}; at least 1 and 0 are allowed"
@@ -110,7 +112,9 @@ class SharedMemory:
         target = np.frombuffer(*self._place(region, array.dtype, array.nbytes)).reshape(array.shape)
         np.copyto(target, array)
 
-    def _place(self, region: Region, dtype: np.dtype[Any], needed: int) -> tuple[mmap.mmap, np.dtype[Any], int, int]:
+    def _place(
+        self, region: Region, dtype: np.dtype[Any], needed: int
+    ) -> tuple[mmap.mmap, np.dtype[Any], int, int]:
         """Arguments of `np.frombuffer`."""
         mapped = self._get(region.name)
         end = mapped.status.byte_size
@@ -133,11 +137,15 @@ def _map(name: str, key: str, needed: int) -> mmap.mmap:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise InvalidInput(f"shared memory {name!r}: key {key!r} cannot be opened: {error.strerror}") from error
+        raise InvalidInput(
+            f"shared memory {name!r}: key {key!r} cannot be opened: {error.strerror}"
+        ) from error
     try:
         size = os.fstat(descriptor).st_size
         if size < needed:
-            raise InvalidInput(f"shared memory {name!r}: segment {key!r} has {size} bytes, {needed} are asked for")
+            raise InvalidInput(
+                f"shared memory {name!r}: segment {key!r} has {size} bytes, {needed} are asked for"
+            )
         return mmap.mmap(descriptor, needed)
     finally:
         os.close(descriptor)

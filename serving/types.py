@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -96,6 +97,7 @@ class InferRequest:
         priority: 1 is the most urgent; 0 is the default level.
         deadline: on the clock of `time.monotonic`; `None` waits for ever.
         parameters: whatever else the caller sent.
+        is_wanted: asked before the request runs; false if the caller is gone.
     """
 
     model: str
@@ -106,6 +108,7 @@ class InferRequest:
     priority: int = 0
     deadline: float | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
+    is_wanted: Callable[[], bool] | None = None
 
 
 @dataclass(slots=True, kw_only=True)

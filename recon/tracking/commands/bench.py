@@ -18,9 +18,6 @@ from recon.tracking.report import FinderResult
 from recon.tracking.shipped import DEFAULT, TrackingModel, load_model
 from recon.types import Event
 
-HITS_PER_EVENT = 200_000
-"""Events at low pile-up are cheap: more of them are run, up to about this many hits in all."""
-
 
 def bench(
     *,
@@ -37,7 +34,7 @@ def bench(
 
     Args:
         pileup: numbers of collisions beside the hard scatter.
-        events: events at the largest pile-up; smaller ones get more.
+        events: events at every pile-up; each has a size of its own, for which the programs compile once.
         working_points: of ACTS; the first one is run at every pile-up, all at 200.
         edge_scores: working points of the graph network, run at 200.
         seed: of the events.
@@ -47,26 +44,30 @@ def bench(
     """
     finder = load_model(model)
     rows: list[dict[str, Any]] = []
+
+    def keep(new: list[dict[str, Any]]) -> None:
+        """Say and write what is measured as it comes: the whole takes long."""
+        rows.extend(new)
+        for row in new:
+            console.print(_line(row))
+        write_json(json, {"rows": rows, "model": str(model), "seed": seed})
+
     with progress_bars() as report:
         for collisions in pileup:
-            sample = _sample(collisions, events, max(pileup), seed)
-            rows += _measure(sample, collisions, finder, working_points[:1], report)
+            config = TrackerSimulation(pileup=collisions, events=events, seed=seed, pool_seed=1001)
+            sample = list(simulate_events(config))
+            keep(_measure(sample, collisions, finder, working_points[:1], report))
             if collisions == 200:
-                rows += _working_points(sample, finder, working_points[1:], edge_scores, report)
+                keep(_working_points(sample, finder, working_points[1:], edge_scores, report))
     output.mkdir(parents=True, exist_ok=True)
     _draw(rows, output)
-    for row in rows:
-        console.print(
-            f"PU {row['pileup']:>3} {row['finder']:<26} {row['hits']:>9,.0f} hits {row['cpu']:7.3f} CPU-s "
-            f"eff {row['efficiency']:.4f} fakes {row['fake_rate']:.4f} perfect {row['perfect']:.4f}"
-        )
-    write_json(json, {"rows": rows, "model": str(model), "seed": seed})
 
 
-def _sample(pileup: int, events: int, largest: int, seed: int) -> list[Event]:
-    more = min(10, max(1, round((largest + 5) / (pileup + 5))))
-    config = TrackerSimulation(pileup=pileup, events=events * more, seed=seed, pool_seed=1001)
-    return list(simulate_events(config))
+def _line(row: dict[str, Any]) -> str:
+    return (
+        f"PU {row['pileup']:>3} {row['finder']:<26} {row['hits']:>9,.0f} hits {row['cpu']:7.3f} CPU-s "
+        f"eff {row['efficiency']:.4f} fakes {row['fake_rate']:.4f} perfect {row['perfect']:.4f}"
+    )
 
 
 def _measure(

@@ -1,0 +1,189 @@
+"""The gRPC front: `inference.GRPCInferenceService`, health and reflection on grpcio's threaded server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from serving.dataplane import Dataplane
+from serving.errors import ServingError, Unauthenticated
+from serving.grpc_handlers import Context, Handlers, guarded
+from serving.protocol.messages import POOL, SERVICE, message, methods
+from serving.security import TlsFiles, check_token
+
+WATCH_SECONDS = 0.2
+OPEN = ("/grpc.health.v1.Health/",)
+"""Methods that need no token: whoever starts servers must see whether they live."""
+
+
+class GrpcFront:
+    """Serves a dataplane over gRPC.
+
+    Args:
+        dataplane: that answers.
+        host: address to listen on.
+        port: 0 for any free one.
+        threads: calls at the same time; four times as many may wait, the rest is refused.
+        tls: certificates; `None` serves plain text.
+        token: that callers must send; `None` for none.
+        max_message_bytes: longest request.
+        max_metadata_bytes: longest headers of a request.
+
+    Raises:
+        ServingError: from `start`, when the address cannot be had.
+    """
+
+    def __init__(
+        self,
+        dataplane: Dataplane,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8001,
+        threads: int = 64,
+        tls: TlsFiles | None = None,
+        token: str | None = None,
+        max_message_bytes: int = 2**31 - 1,
+        max_metadata_bytes: int = 16_384,
+    ) -> None:
+        self._address = f"[{host}]" if ":" in host else host
+        self._port, self._tls = port, tls
+        options = [
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_metadata_size", max_metadata_bytes),
+            ("grpc.so_reuseport", 0),
+        ]
+        interceptors: list[grpc.ServerInterceptor] = [_TokenInterceptor(token)] if token is not None else []
+        self._server = grpc.server(
+            ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+            options=options,
+            interceptors=interceptors,
+            maximum_concurrent_rpcs=5 * threads,
+        )
+        self._server.add_generic_rpc_handlers((_service(Handlers(dataplane)),))
+        health_pb2_grpc.add_HealthServicer_to_server(_Health(dataplane), self._server)
+        names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server, _with_health())
+
+    def start(self) -> int:
+        """Listen; returns the port."""
+        address = f"{self._address}:{self._port}"
+        try:
+            if self._tls is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, _credentials(self._tls))
+        except RuntimeError as error:
+            raise ServingError(f"gRPC cannot listen on {address}: {error}") from error
+        self._server.start()
+        return port
+
+    def stop(self, grace: float = 0.0) -> None:
+        """Take no more calls, let those that run finish for `grace` seconds."""
+        self._server.stop(grace).wait()
+
+
+def _service(handlers: Handlers) -> grpc.GenericRpcHandler:
+    """ModelInfer and its stream on bytes, everything else on messages."""
+    table: dict[str, grpc.RpcMethodHandler] = {
+        "ModelInfer": grpc.unary_unary_rpc_method_handler(guarded(handlers.infer)),
+        "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(handlers.stream),
+    }
+    for name, method in methods().items():
+        if name not in table:
+            table[name] = grpc.unary_unary_rpc_method_handler(
+                guarded(getattr(handlers, name)),
+                request_deserializer=message(method.input_type.name).FromString,
+                response_serializer=lambda answer: answer.SerializeToString(),
+            )
+    return grpc.method_handlers_generic_handler(SERVICE, table)
+
+
+def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
+    authority = tls.client_authority.read_bytes() if tls.client_authority else None
+    pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
+    return grpc.ssl_server_credentials([pair], authority, require_client_auth=authority is not None)
+
+
+def _with_health() -> Any:
+    """Descriptors for reflection: ours and those of the health service."""
+    from google.protobuf import descriptor_pb2, descriptor_pool  # noqa: PLC0415
+
+    pool = descriptor_pool.DescriptorPool()
+    for descriptor in (POOL.FindFileByName("inference.proto"), health_pb2.DESCRIPTOR):
+        file = descriptor_pb2.FileDescriptorProto()
+        descriptor.CopyToProto(file)
+        pool.Add(file)
+    return pool
+
+
+class _Health(health_pb2_grpc.HealthServicer):
+    """grpc.health.v1: serving while the dataplane is ready."""
+
+    def __init__(self, dataplane: Dataplane) -> None:
+        self._dataplane = dataplane
+
+    def _status(self) -> Any:
+        response = health_pb2.HealthCheckResponse
+        return response(status=response.SERVING if self._dataplane.ready() else response.NOT_SERVING)
+
+    def Check(self, request: Any, context: Context) -> Any:
+        """The state now."""
+        if request.service not in {"", SERVICE}:
+            context.abort(
+                grpc.StatusCode.NOT_FOUND, f"there is no service {request.service!r}; {SERVICE!r} is known"
+            )
+        return self._status()
+
+    def Watch(self, request: Any, context: Context) -> Iterator[Any]:
+        """The state whenever it changes."""
+        last = None
+        while context.is_active():
+            status = self._status()
+            if status != last:
+                last = status
+                yield status
+            time.sleep(WATCH_SECONDS)
+
+
+class _TokenInterceptor(grpc.ServerInterceptor):
+    """Refuses calls without the token."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler | None:
+        """Let a call through, or answer UNAUTHENTICATED in its place."""
+        handler = continuation(handler_call_details)
+        if handler_call_details.method.startswith(OPEN) or handler is None:
+            return handler
+        header = dict(handler_call_details.invocation_metadata).get("authorization")
+        try:
+            check_token(self._token, header if isinstance(header, str) else None)
+        except Unauthenticated as error:
+            return _refusing(handler, str(error))
+        return handler
+
+
+def _refusing(handler: grpc.RpcMethodHandler, text: str) -> grpc.RpcMethodHandler:
+    def refuse(request: Any, context: Context) -> Any:
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, text)
+
+    if handler.response_streaming:
+        kind = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_stream_rpc_method_handler
+        )
+        return kind(refuse)
+    return grpc.unary_unary_rpc_method_handler(refuse)
