@@ -135,7 +135,16 @@ def from_json(text: str, where: str) -> Manifest:
 
 
 def _specs(entries: list[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(**{**entry, "shape": tuple(entry["shape"])}) for entry in entries)
+    return tuple(
+        TensorSpec(
+            **{
+                **entry,
+                "shape": tuple(entry["shape"]),
+                "limits": tuple(entry["limits"]) if entry.get("limits") else None,
+            }
+        )
+        for entry in entries
+    )
 
 
 def _check(manifest: Manifest, where: str) -> None:

@@ -242,6 +242,16 @@ def _check_values(spec: TensorSpec, array: np.ndarray, sizes: Sizes) -> None:
                 f"input {spec.name!r} holds indices from {low} to {high}; 0 to {limit - 1} are allowed "
                 f"(axis {spec.index_of!r} has {limit} rows)"
             )
+    if spec.limits is not None and array.size:
+        low, high = array.min(), array.max()
+        if low < spec.limits[0] or high > spec.limits[1]:
+            raise InvalidInput(
+                f"input {spec.name!r} holds values from {low} to {high}; "
+                f"{spec.limits[0]} to {spec.limits[1]} are allowed"
+            )
+    if spec.is_sorted and (array[1:] < array[:-1]).any():
+        row = int(np.argmax(array[1:] < array[:-1])) + 1
+        raise InvalidInput(f"input {spec.name!r} falls in row {row}; values that do not fall are allowed")
     if spec.finite and not np.isfinite(array).all():
         where = np.argwhere(~np.isfinite(array))[0].tolist()
         raise InvalidInput(f"input {spec.name!r} is not finite at {where}; finite numbers are allowed")

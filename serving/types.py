@@ -39,6 +39,8 @@ class TensorSpec:
         shape: lengths; a string names an axis of free length, and equal names mean equal lengths.
         index_of: the values are rows of this axis: they are shifted when requests are joined.
         finite: whether NaN and infinities are refused.
+        is_sorted: whether values that fall are refused.
+        limits: smallest and largest value that is allowed.
     """
 
     name: str
@@ -46,6 +48,8 @@ class TensorSpec:
     shape: tuple[int | str, ...]
     index_of: str | None = None
     finite: bool = False
+    is_sorted: bool = False
+    limits: tuple[int, int] | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -1,0 +1,225 @@
+"""Models as artefacts: a program without its source, weights beside it, and a manifest that says how to call it.
+
+An artefact is the folder `<name>/<version>/` with `manifest.json`, StableHLO programs as written by `jax.export` for
+cpu, cuda and tpu, and `weights.safetensors`. A program is a function of two flat dicts of arrays,
+`program(weights, inputs) -> outputs`. Servers know a model only as its artefact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import export
+from safetensors.numpy import save_file
+
+from recon.errors import ConfigError
+
+FORMAT = "recon-artifact-1"
+PLATFORMS = ("cpu", "cuda", "tpu")
+DATATYPES = {"FP32": np.float32, "INT32": np.int32, "BOOL": np.bool_, "UINT8": np.uint8}
+PACKAGES = ("recon-hep", "jax", "jaxlib", "flax", "numpy")
+
+Arrays = dict[str, Any]
+Program = Callable[[Arrays, Arrays], Arrays]
+Sizes = Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """One input or output of a model.
+
+    Attributes:
+        name: as clients write it.
+        datatype: KServe's name: "FP32", "INT32", "BOOL" or "UINT8".
+        shape: lengths; a string names an axis of free length.
+        index_of: the values are rows of this axis, and shift when requests are joined.
+        finite: NaN and infinities are refused.
+        is_sorted: values that fall are refused.
+        limits: smallest and largest value that is allowed.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int | str, ...]
+    index_of: str | None = None
+    finite: bool = False
+    is_sorted: bool = False
+    limits: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.datatype not in DATATYPES:
+            raise ConfigError(
+                f"tensor {self.name!r}: datatype {self.datatype!r}; allowed are {', '.join(DATATYPES)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """How a model is called.
+
+    Attributes:
+        inputs: what clients send; padding is 0, for an index the last row of its axis.
+        outputs: what clients get, without padding.
+        buckets: padded lengths of every free axis, from small to large.
+        batched: requests may be joined; every input and output then has one free axis, its first.
+        masks: axis -> argument of the program that is true for rows that are not padding.
+        counts: output axis -> scalar output of the program that is its length.
+        overflow: scalar output of the program: the bucket was too small inside.
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    buckets: tuple[Sizes, ...]
+    batched: bool
+    masks: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[str, str] = field(default_factory=dict)
+    overflow: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.buckets:
+            raise ConfigError("Signature.buckets is empty: at least one size is needed")
+        axes = {n for tensor in self.inputs for n in tensor.shape if isinstance(n, str)}
+        for bucket in self.buckets:
+            if set(bucket) != axes or min(bucket.values(), default=1) < 1:
+                raise ConfigError(
+                    f"bucket {dict(bucket)}: a length of 1 or more for each of {sorted(axes)} is needed"
+                )
+        for tensor in (*self.inputs, *self.outputs) if self.batched else ():
+            if [axis for axis, n in enumerate(tensor.shape) if isinstance(n, str)] != [0]:
+                raise ConfigError(
+                    f"tensor {tensor.name!r} has shape {tensor.shape}: where requests are joined the first axis is "
+                    "free, and no other"
+                )
+
+
+def export_model(
+    directory: Path,
+    program: Program | Callable[[Sizes], Program],
+    weights: Mapping[str, np.ndarray],
+    signature: Signature,
+    *,
+    name: str,
+    version: str = "1",
+    by_bucket: bool = False,
+    description: str = "",
+    config: Mapping[str, Any] | None = None,
+    features: Sequence[Mapping[str, Any]] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Write an artefact.
+
+    Args:
+        directory: the model repository.
+        program: `program(weights, inputs) -> outputs`; with `by_bucket` a function from a bucket to that.
+        weights: flat dict; arguments of the program, not part of it.
+        signature: how it is called.
+        name: of the model.
+        version: a positive whole number.
+        by_bucket: trace once a bucket, for programs whose inner lengths depend on the size; otherwise the sizes of the
+            program are symbols, and one trace serves all.
+        description: one line.
+        config: settings of the model.
+        features: its feature table.
+        provenance: where the weights come from.
+        overwrite: replace an artefact of this name and version.
+        report: hears (programs written, programs in all).
+
+    Returns:
+        The folder `directory/name/version`.
+
+    Raises:
+        ConfigError: a bad version, or the artefact exists.
+    """
+    if not (version.isascii() and version.isdecimal() and int(version) > 0):
+        raise ConfigError(f"version {version!r}; a whole number of 1 or more is allowed")
+    target = directory / name / version
+    if target.exists() and not overwrite:
+        raise ConfigError(f"{target} exists; choose another version, or say that it may be overwritten")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Next to the target but not a version: a server that looks meanwhile sees all of it or nothing.
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as temporary:
+        folder = Path(temporary) / "artefact"
+        folder.mkdir()
+        arrays = {key: np.ascontiguousarray(array) for key, array in weights.items()}
+        buckets = _write_programs(folder, program, arrays, signature, by_bucket, report)
+        if arrays:
+            save_file(arrays, folder / "weights.safetensors")
+        content = {
+            "format": FORMAT,
+            "name": name,
+            "version": version,
+            "description": description,
+            "inputs": [asdict(tensor) for tensor in signature.inputs],
+            "outputs": [asdict(tensor) for tensor in signature.outputs],
+            "batched": signature.batched,
+            "masks": dict(signature.masks),
+            "counts": dict(signature.counts),
+            "overflow": signature.overflow,
+            "buckets": buckets,
+            "config": dict(config or {}),
+            "features": [dict(feature) for feature in features] if features is not None else None,
+            "versions": {package: package_version(package) for package in PACKAGES},
+            "provenance": dict(provenance or {}),
+            "files": {path.name: _entry(path) for path in sorted(folder.iterdir())},
+        }
+        (folder / "manifest.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        if target.exists():
+            shutil.rmtree(target)
+        folder.rename(target)
+    return target
+
+
+def _write_programs(
+    folder: Path,
+    program: Any,
+    weights: Mapping[str, np.ndarray],
+    signature: Signature,
+    by_bucket: bool,
+    report: Callable[[int, int], None],
+) -> list[dict[str, Any]]:
+    buckets = []
+    if not by_bucket:
+        axes = list(signature.buckets[0])
+        symbols = dict(zip(axes, export.symbolic_shape(", ".join(axes)), strict=True)) if axes else {}
+        (folder / "program.stablehlo").write_bytes(_traced(program, weights, signature, symbols))
+        report(1, 1)
+        return [{"sizes": dict(sizes), "program": "program.stablehlo"} for sizes in signature.buckets]
+    for number, sizes in enumerate(signature.buckets):
+        file = "-".join(f"{axis}{length}" for axis, length in sizes.items()) + ".stablehlo"
+        (folder / file).write_bytes(_traced(program(sizes), weights, signature, sizes))
+        buckets.append({"sizes": dict(sizes), "program": file})
+        report(number + 1, len(signature.buckets))
+    return buckets
+
+
+def _traced(
+    program: Program, weights: Mapping[str, np.ndarray], signature: Signature, lengths: Mapping[str, Any]
+) -> bytearray:
+    """The serialised program for padded inputs of these lengths, numbers or symbols."""
+    inputs = {
+        tensor.name: jax.ShapeDtypeStruct(
+            tuple(lengths[n] if isinstance(n, str) else n for n in tensor.shape), DATATYPES[tensor.datatype]
+        )
+        for tensor in signature.inputs
+    }
+    for axis, argument in signature.masks.items():
+        inputs[argument] = jax.ShapeDtypeStruct((lengths[axis],), np.bool_)
+    shapes = {key: jax.ShapeDtypeStruct(array.shape, array.dtype) for key, array in weights.items()}
+    traced = export.export(jax.jit(program), platforms=PLATFORMS)(shapes, inputs)
+    return traced.serialize()
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
