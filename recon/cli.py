@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
 
 import tyro
 from rich.console import Console
@@ -35,6 +37,14 @@ COMMANDS = {
         "recon.tracking.commands.display:display",
         "draw an event as PNG and as a page in 3D",
     ),
+    ("export", "tracking"): (
+        "recon.tracking.commands.export:export",
+        "write the track finder as artefacts for serving",
+    ),
+    ("export", "resnet50"): (
+        "recon.nn.commands:export",
+        "write ResNet-50, featurizer and classifier, as artefacts",
+    ),
     ("bench", "tracking"): (
         "recon.tracking.commands.bench:bench",
         "cost against hits, efficiency against CPU time",
@@ -45,9 +55,18 @@ COMMANDS = {
 USER_ERROR = 2
 
 
+PLUGINS = "recon.commands"
+"""Group of entry points: commands of one word that other packages bring, called with the rest of the line."""
+
+
+def _plugins() -> dict[str, Any]:
+    return {found.name: found for found in entry_points(group=PLUGINS)}
+
+
 def _usage() -> str:
     lines = [f"recon {__version__}: recon VERB TASK [options], recon VERB TASK --help for the options", ""]
     lines += [f"  recon {verb:<12}{task:<10} {text}" for (verb, task), (_, text) in COMMANDS.items()]
+    lines += [f"  recon {name:<12}{'':<10} from {found.value}" for name, found in sorted(_plugins().items())]
     return "\n".join(lines)
 
 
@@ -63,14 +82,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     command = (words[0] if words else "", words[1] if len(words) > 1 else "")
     if command not in COMMANDS:
+        plugin = _plugins().get(command[0])
+        if plugin is not None:
+            return int(plugin.load()(words[1:]))
         print(_usage())
         if not words or not {"-h", "--help"}.isdisjoint(command):
             return 0
         return _fail(f"there is no command {' '.join(command).strip()!r}")
+    return _run(command, words[2:])
+
+
+def _run(command: tuple[str, str], options: list[str]) -> int:
+    """Call the function of a command."""
     keep_compiled_programs()
     module, name = COMMANDS[command][0].split(":")
     try:
-        tyro.cli(getattr(import_module(module), name), prog=f"recon {' '.join(command)}", args=words[2:])
+        tyro.cli(getattr(import_module(module), name), prog=f"recon {' '.join(command)}", args=options)
     except ReconError as error:
         return _fail(str(error))
     except OSError as error:

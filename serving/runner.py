@@ -53,15 +53,19 @@ class Runner:
         self._specs = {spec.name: spec for spec in self.manifest.inputs}
 
     def warm(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Compile, or fetch, and run every bucket once; `report` hears (done, total)."""
+        """Compile, or fetch, every bucket, and run the smallest once; `report` hears (done, total)."""
         for number, bucket in enumerate(self._buckets):
             self._programs[number] = compiled(self.artifact, bucket, self._weights, self.device)
-            empty = {spec.name: _blank(spec, bucket.sizes) for spec in self.manifest.inputs}
-            masks = {
-                argument: np.zeros(bucket.sizes[axis], bool) for axis, argument in self.manifest.masks.items()
-            }
-            jax.block_until_ready(self._programs[number](self._weights, empty | masks))
+            if number == 0:
+                self._run_empty(bucket)
             report(number + 1, len(self._buckets))
+
+    def _run_empty(self, bucket: Bucket) -> None:
+        """Find out at load, not at the first request, that a program does not run."""
+        empty = {spec.name: _blank(spec, bucket.sizes) for spec in self.manifest.inputs}
+        for axis, argument in self.manifest.masks.items():
+            empty[argument] = np.zeros(bucket.sizes[axis], bool)
+        jax.block_until_ready(self._programs[0](self._weights, empty))
 
     def check(self, inputs: Inputs) -> Sizes:
         """Check a request and measure it.

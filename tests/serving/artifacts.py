@@ -26,7 +26,9 @@ def write(root, name, function, weights, inputs, outputs, *, sizes, version="1",
 
     def export_for(lengths):
         shape = lambda names: tuple(lengths[n] if isinstance(n, str) else n for n in names)  # noqa: E731
-        arguments = {s["name"]: jax.ShapeDtypeStruct(shape(s["shape"]), dtypes[s["datatype"]]) for s in inputs}
+        arguments = {
+            s["name"]: jax.ShapeDtypeStruct(shape(s["shape"]), dtypes[s["datatype"]]) for s in inputs
+        }
         arguments |= {mask: jax.ShapeDtypeStruct((lengths[axis],), jnp.bool_) for axis, mask in masks.items()}
         shapes = {key: jax.ShapeDtypeStruct(array.shape, array.dtype) for key, array in weights.items()}
         return export.export(jax.jit(function), platforms=PLATFORMS)(shapes, arguments).serialize()

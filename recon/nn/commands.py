@@ -1,0 +1,39 @@
+"""`recon export resnet50`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from tyro.conf import arg
+
+from recon.nn.export import BATCHES, export_resnet
+
+
+def export(
+    *,
+    output: Annotated[Path, arg(aliases=["-o"])] = Path("models"),
+    image: int = 224,
+    batches: tuple[int, ...] = BATCHES,
+    seed: int = 0,
+    version: str = "1",
+    overwrite: bool = False,
+) -> None:
+    """Write `resnet50_featurizer` and `resnet50_classifier` with random weights.
+
+    Args:
+        output: the model repository.
+        image: height and width, pixels.
+        batches: padded numbers of images that they are compiled for.
+        seed: of the weights.
+        version: of the artefacts, a whole number.
+        overwrite: replace artefacts of this version.
+    """
+    console = Console(soft_wrap=True)
+    with console.status("writing ResNet-50"):
+        written = export_resnet(
+            output, image=image, batches=batches, seed=seed, version=version, overwrite=overwrite
+        )
+    for folder in written:
+        console.print(f"written: {folder}")

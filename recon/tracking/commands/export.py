@@ -1,0 +1,55 @@
+"""`recon export tracking`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from recon.tracking.commands.options import ModelName, console, progress_bars
+from recon.tracking.export import EDGE_BUCKETS, HIT_BUCKETS, export_chain, export_network
+from recon.tracking.shipped import DEFAULT, load_model
+
+
+def export(
+    *,
+    output: Annotated[Path, arg(aliases=["-o"])] = Path("models"),
+    model: ModelName = DEFAULT,
+    version: str = "1",
+    hits: tuple[int, ...] = HIT_BUCKETS,
+    edges: tuple[int, ...] = EDGE_BUCKETS,
+    overwrite: bool = False,
+) -> None:
+    """Write the chain (`tracking`: hits to tracks) and its network (`tracking_network`) as artefacts.
+
+    Args:
+        output: the model repository.
+        model: a shipped model or the directory of your own.
+        version: of the artefacts, a whole number.
+        hits: padded numbers of hits that the chain is compiled for.
+        edges: padded numbers of edges that the network is compiled for.
+        overwrite: replace artefacts of this version.
+    """
+    finder = load_model(model)
+    with progress_bars() as report:
+        written = [
+            export_chain(
+                output,
+                finder,
+                version=version,
+                buckets=hits,
+                overwrite=overwrite,
+                report=lambda done, total: report("chain", done, total),
+            ),
+            export_network(
+                output,
+                finder,
+                version=version,
+                buckets=edges,
+                overwrite=overwrite,
+                report=lambda done, total: report("network", done, total),
+            ),
+        ]
+    for folder in written:
+        console.print(f"written: {folder}")

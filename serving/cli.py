@@ -1,0 +1,190 @@
+"""`recon serve`: a folder of models behind gRPC and HTTP."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from serving.allocator import use_jemalloc
+
+USER_ERROR = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to serve.
+
+    Attributes:
+        models: folder of the models, `<name>/<version>/manifest.json`.
+        host: address to listen on; the default is this host alone.
+        grpc: port; 0 for any free one, -1 for none.
+        http: port; 0 for any free one, -1 for none.
+        metrics: port; 0 for any free one, -1 for none.
+        threads: gRPC calls at the same time.
+        instances: executions of a model at the same time.
+        queue: requests of a model that may wait; more are refused.
+        control: "none" loads all models at the start, "explicit" those that clients ask for, "poll" follows the folder.
+        tls_certificate: PEM file.
+        tls_key: PEM file.
+        tls_client_authority: PEM file; callers then need a certificate signed by it.
+        token_file: holds the token that callers must send; the variable RECON_TOKEN does too.
+        max_message_bytes: longest request.
+        drain_seconds: on SIGTERM requests get this long to finish.
+    """
+
+    models: Path
+    host: str = "127.0.0.1"
+    grpc: int = 8001
+    http: int = 8000
+    metrics: int = 8002
+    threads: int = 64
+    instances: int = 1
+    queue: int = 256
+    control: Literal["none", "explicit", "poll"] = "none"
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_authority: Path | None = None
+    token_file: Path | None = None
+    max_message_bytes: int = 2**31 - 1
+    drain_seconds: float = 30.0
+
+
+def serve(arguments: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        arguments: of the command line, without `recon serve`.
+
+    Returns:
+        0 after SIGTERM or SIGINT, 2 after an error of the user's.
+    """
+    import tyro  # noqa: PLC0415 - heavy imports come after the allocator is chosen
+
+    options = tyro.cli(Options, prog="recon serve", args=arguments)
+    errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    errors.print(use_jemalloc(), style="dim")
+    from serving.errors import ServingError  # noqa: PLC0415
+
+    try:
+        _serve(options, errors)
+    except (ServingError, OSError) as error:
+        errors.print(f"error: {error}", style="bold red")
+        return USER_ERROR
+    return 0
+
+
+def _serve(options: Options, console: Console) -> None:
+    from serving.dataplane import Dataplane  # noqa: PLC0415
+    from serving.repository import Limits, Repository  # noqa: PLC0415
+
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    with Progress(
+        TextColumn("[cyan]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    ) as progress:
+        tasks: dict[str, int] = {}
+
+        def report(name: str, version: str, done: int, total: int) -> None:
+            label = f"{name} {version}"
+            if label not in tasks:
+                tasks[label] = progress.add_task(label, total=total)
+            progress.update(tasks[label], completed=done)  # type: ignore[arg-type]
+
+        limits = Limits(instances=options.instances, queue=options.queue)
+        repository = Repository(options.models, control=options.control, limits=limits, report=report)
+        dataplane = Dataplane(repository)
+        with ExitStack() as fronts:
+            ports = _start_fronts(options, dataplane, fronts)
+            repository.start()
+            progress.stop()
+            _say_ready(options, ports, len(repository.loaded()))
+            stopped.wait()
+            console.print("stopping: no new requests, finishing those that are here", style="yellow")
+            if not dataplane.drain(options.drain_seconds):
+                console.print("some requests were not answered in time", style="bold red")
+
+
+def _start_fronts(options: Options, dataplane: object, fronts: ExitStack) -> dict[str, int]:
+    """Start what was asked for; the fronts stop when the stack is left."""
+    from serving.dataplane import Dataplane  # noqa: PLC0415
+    from serving.grpc_server import GrpcFront  # noqa: PLC0415
+    from serving.http_server import HttpFront  # noqa: PLC0415
+    from serving.metrics import MetricsFront  # noqa: PLC0415
+
+    if not isinstance(dataplane, Dataplane):
+        raise TypeError(type(dataplane))
+    tls, token = _tls(options), _token(options)
+    ports = {}
+    if options.grpc >= 0:
+        grpc = GrpcFront(
+            dataplane,
+            host=options.host,
+            port=options.grpc,
+            threads=options.threads,
+            tls=tls,
+            token=token,
+            max_message_bytes=options.max_message_bytes,
+        )
+        ports["grpc"] = grpc.start()
+        fronts.callback(grpc.stop, 1.0)
+    if options.http >= 0:
+        http = HttpFront(
+            dataplane,
+            host=options.host,
+            port=options.http,
+            tls=tls,
+            token=token,
+            max_body_bytes=options.max_message_bytes,
+        )
+        ports["http"] = http.start()
+        fronts.callback(http.stop)
+    if options.metrics >= 0:
+        metrics = MetricsFront(dataplane, host=options.host, port=options.metrics)
+        ports["metrics"] = metrics.start()
+        fronts.callback(metrics.stop)
+    return ports
+
+
+def _tls(options: Options):  # type: ignore[no-untyped-def]  # noqa: ANN202 - imported late
+    from serving.errors import InvalidInput  # noqa: PLC0415
+    from serving.security import TlsFiles  # noqa: PLC0415
+
+    if options.tls_certificate is None and options.tls_key is None:
+        if options.tls_client_authority is not None:
+            raise InvalidInput("--tls-client-authority needs --tls-certificate and --tls-key")
+        return None
+    if options.tls_certificate is None or options.tls_key is None:
+        raise InvalidInput("--tls-certificate and --tls-key are needed together")
+    return TlsFiles(
+        certificate=options.tls_certificate,
+        key=options.tls_key,
+        client_authority=options.tls_client_authority,
+    )
+
+
+def _token(options: Options) -> str | None:
+    """The token; never on the command line, where every user of the host can read it."""
+    if options.token_file is not None:
+        return options.token_file.read_text().strip()
+    return os.environ.get("RECON_TOKEN")
+
+
+def _say_ready(options: Options, ports: dict[str, int], models: int) -> None:
+    """One line on standard output, for people and for whoever started the server."""
+    places = "  ".join(f"{front} {options.host}:{port}" for front, port in ports.items())
+    sys.stdout.write(f"ready: {models} models  {places}\n")
+    sys.stdout.flush()

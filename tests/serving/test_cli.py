@@ -1,0 +1,100 @@
+"""`recon serve` as a process."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+
+from serving.cli import serve
+
+
+@pytest.fixture
+def server(models, executables):
+    """A function that starts a server and returns (process, ports)."""
+    running = []
+
+    def start(*options):
+        command = [
+            sys.executable,
+            "-m",
+            "recon",
+            "serve",
+            "--models",
+            str(models),
+            "--grpc",
+            "0",
+            "--http",
+            "0",
+        ]
+        environment = {**os.environ, "RECON_EXECUTABLES": str(executables)}
+        process = subprocess.Popen(
+            [*command, "--metrics", "0", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=environment,
+        )  # fmt: skip
+        running.append(process)
+        line = process.stdout.readline()
+        assert line.startswith("ready: 4 models"), process.stderr.read()
+        words = line.split()
+        return process, {
+            front: int(words[words.index(front) + 1].rpartition(":")[2]) for front in ("grpc", "http")
+        }
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def test_serves_drains_and_ends_with_0(server):
+    started = time.monotonic()
+    process, ports = server()
+    assert time.monotonic() - started < 60
+    x = np.ones((1, 8), np.float32)
+    errors, answers = [], []
+
+    def load():
+        with triton.InferenceServerClient(f"127.0.0.1:{ports['grpc']}") as client:
+            given = triton.InferInput("x", x.shape, "FP32")
+            given.set_data_from_numpy(x)
+            while True:
+                try:
+                    answers.append(client.infer("mlp", [given]).as_numpy("logits"))
+                except Exception as error:
+                    errors.append(error)
+                    return
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    until = time.monotonic() + 20
+    while len(answers) < 20 and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    thread.join()
+    assert len(answers) >= 20
+    # Whoever comes too late hears that the server stops: nobody waits for ever.
+    assert "UNAVAILABLE" in str(errors[0].status())
+
+
+def test_a_token_from_the_environment(server, monkeypatch):
+    monkeypatch.setenv("RECON_TOKEN", "secret")
+    _, ports = server("--metrics", "-1")
+    with triton.InferenceServerClient(f"127.0.0.1:{ports['grpc']}") as client:
+        with pytest.raises(triton.InferenceServerException, match="no token"):
+            client.is_server_live()
+        assert client.is_server_live(headers={"authorization": "Bearer secret"})
+
+
+def test_errors_of_users_are_one_line(tmp_path, capfd):
+    assert serve(["--models", str(tmp_path / "none"), "--grpc", "-1", "--http", "-1", "--metrics", "-1"]) == 2
+    assert "is no folder" in capfd.readouterr().err
+    assert serve(["--models", str(tmp_path), "--grpc", "-1", "--http", "-1", "--metrics", "-1"]) == 2
+    assert "holds no models" in capfd.readouterr().err
+    assert serve(["--models", str(tmp_path), "--tls-key", "x"]) == 2
+    assert "--tls-certificate and --tls-key" in capfd.readouterr().err
