@@ -244,8 +244,6 @@ def test_health_service_and_reflection(address):
         with pytest.raises(grpc.RpcError) as caught:
             stub.Check(health_pb2.HealthCheckRequest(service="other"))
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
-            ProtoReflectionDescriptorDatabase,
-        )
 
         database = ProtoReflectionDescriptorDatabase(channel)
         assert SERVICE in database.get_services()
