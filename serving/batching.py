@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from enum import Enum
 
 import numpy as np
@@ -84,7 +85,8 @@ class Pending:
 
     def rouse(self) -> None:
         """Wake the thread, once for however many reasons."""
-        if self.wake.locked():
+        # Released already: two threads had a reason at the same time.
+        with suppress(RuntimeError):
             self.wake.release()
 
 
@@ -131,12 +133,15 @@ class Scheduler:
         """
         request = self._request(inputs, deadline, None)
         request.is_wanted = is_wanted
-        request.leads = self._enter(request, priority)
+        self._enter(request, priority)
         while True:
+            # In this order: once it is done nobody makes it lead any more, so that a lead is not overlooked.
+            is_done = request.done
             if request.leads:
                 request.leads = False
                 self._lead(request)
-            if request.done:
+                continue
+            if is_done:
                 break
             left = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
             if not request.wake.acquire(timeout=left):
@@ -196,6 +201,8 @@ class Scheduler:
                 self._waiting += 1
                 holds = self._free > 0
                 self._free -= holds
+                # Under the lock: the next moment another thread may hand its instance to this request.
+                request.leads = holds and request.future is None
                 return holds
         self.statistics.failed(refusal, 0)
         raise refusal
