@@ -11,7 +11,6 @@ from flax import nnx
 from recon.errors import ConfigError
 from recon.export import Signature, Tensor, export_model
 from recon.nn.export import export_resnet, module_program
-from recon.nn.mlp import MLP
 from recon.nn.resnet import PRESETS, ResNet, ResNetConfig
 from recon.tracking.capacity import capacity_for
 from recon.tracking.export import export_chain, export_network
@@ -48,7 +47,8 @@ def mlp_signature(**changes):
 
 
 def export_mlp(folder, **options):
-    network = MLP([5, 7, 2], rngs=nnx.Rngs(3))
+    rngs = nnx.Rngs(3)
+    network = nnx.Sequential(nnx.Linear(5, 7, rngs=rngs), jnp.tanh, nnx.Linear(7, 2, rngs=rngs))
     weights, program = module_program(network, "x", "y")
     return network, export_model(folder, program, weights, mlp_signature(), name="mlp", **options)
 
