@@ -30,6 +30,7 @@ class Options:
         http: port; 0 for any free one, -1 for none.
         metrics: port; 0 for any free one, -1 for none.
         threads: gRPC calls at the same time.
+        xla_threads: threads of one execution on a CPU; 1 is best for many small requests, 0 takes all cores.
         instances: executions of a model at the same time.
         queue: requests of a model that may wait; more are refused.
         control: "none" loads all models at the start, "explicit" those that clients ask for, "poll" follows the folder.
@@ -46,7 +47,8 @@ class Options:
     grpc: int = 8001
     http: int = 8000
     metrics: int = 8002
-    threads: int = 64
+    threads: int = 16
+    xla_threads: int = 1
     instances: int = 1
     queue: int = 256
     control: Literal["none", "explicit", "poll"] = "none"
@@ -72,6 +74,11 @@ def serve(arguments: list[str]) -> int:
     options = tyro.cli(Options, prog="recon serve", args=arguments)
     errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     errors.print(use_jemalloc(), style="dim")
+    if options.xla_threads:
+        # XLA reads it when JAX is imported, which is below.
+        flags = f"--xla_cpu_multi_thread_eigen={str(options.xla_threads > 1).lower()}"
+        own = f"{flags} intra_op_parallelism_threads={options.xla_threads}"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {own}".strip()
     from serving.errors import ServingError  # noqa: PLC0415
 
     try:

@@ -29,7 +29,8 @@ class GrpcFront:
         dataplane: that answers.
         host: address to listen on.
         port: 0 for any free one.
-        threads: calls at the same time; four times as many may wait, the rest is refused.
+        threads: calls at the same time.
+        waiting: calls that may wait for a thread; the rest is refused.
         tls: certificates; `None` serves plain text.
         token: that callers must send; `None` for none.
         max_message_bytes: longest request.
@@ -45,7 +46,8 @@ class GrpcFront:
         *,
         host: str = "127.0.0.1",
         port: int = 8001,
-        threads: int = 64,
+        threads: int = 16,
+        waiting: int = 256,
         tls: TlsFiles | None = None,
         token: str | None = None,
         max_message_bytes: int = 2**31 - 1,
@@ -64,7 +66,7 @@ class GrpcFront:
             ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
             options=options,
             interceptors=interceptors,
-            maximum_concurrent_rpcs=5 * threads,
+            maximum_concurrent_rpcs=threads + waiting,
         )
         self._server.add_generic_rpc_handlers((_service(Handlers(dataplane)),))
         health_pb2_grpc.add_HealthServicer_to_server(_Health(dataplane), self._server)
