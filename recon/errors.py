@@ -31,3 +31,24 @@ class CapacityError(ReconError):
             f"raise {where} to at least {needed}, nothing was dropped"
         )
         self.what, self.capacity, self.needed, self.where = what, capacity, needed, where
+
+
+class EngineError(ReconError):
+    """An inference engine that cannot be had; the message names its address and the engines that are installed."""
+
+
+class PipelineError(ReconError):
+    """A module failed with an event of a `recon.pipeline.Job`.
+
+    Args:
+        module: name of the module.
+        number: number of the event.
+        index: place of the event in the source, from 0.
+        cause: what went wrong.
+    """
+
+    def __init__(self, module: str, number: object, index: int, cause: BaseException) -> None:
+        super().__init__(
+            f"event {number} (entry {index}): module {module!r}: {type(cause).__name__}: {cause}"
+        )
+        self.module, self.number, self.index = module, number, index

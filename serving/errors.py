@@ -112,3 +112,42 @@ UNEXPECTED = Status("INTERNAL", 500, "OTHER")
 def status_of(error: BaseException) -> Status:
     """The status of an error; INTERNAL for one that nobody raised on purpose."""
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), UNEXPECTED)
+
+
+CODES: dict[str, type[ServingError]] = {
+    "INVALID_ARGUMENT": InvalidInput,
+    "OUT_OF_RANGE": InvalidInput,
+    "ALREADY_EXISTS": InvalidInput,
+    "NOT_FOUND": ModelNotFound,
+    "FAILED_PRECONDITION": ArtifactError,
+    "UNAVAILABLE": ServerUnreachable,
+    "ABORTED": ServerUnreachable,
+    "RESOURCE_EXHAUSTED": Overloaded,
+    "DEADLINE_EXCEEDED": DeadlineExceeded,
+    "CANCELLED": Cancelled,
+    "UNAUTHENTICATED": Unauthenticated,
+    "PERMISSION_DENIED": PermissionDenied,
+    "UNIMPLEMENTED": Unimplemented,
+}
+"""The error that a client raises for a gRPC status which says no more; `InferenceFailed` for all others."""
+
+CLASS_HEADER = "error-class"
+"""Trailing metadata of a failed call: name of the error's class, where many share a status code."""
+
+
+def error_of(code: str, message: str, *, kind: str | None = None, retry_after: float = 0.0) -> ServingError:
+    """The error behind a gRPC status, on the client's side.
+
+    Args:
+        code: name of a `grpc.StatusCode`.
+        message: of the status.
+        kind: what the server sent as `CLASS_HEADER`; believed if it goes with the code.
+        retry_after: seconds that the server asks to wait; negative for "not here again".
+    """
+    named = {error.__name__: error for error, status in STATUS.items() if status.grpc == code}
+    found = named.get(kind or "", CODES.get(code, InferenceFailed))
+    if issubclass(found, Overloaded):
+        return found(message, retry_after)
+    if issubclass(found, ServingError):
+        return found(message)
+    return InferenceFailed(message)

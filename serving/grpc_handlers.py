@@ -11,7 +11,15 @@ import grpc
 from google.protobuf import json_format
 
 from serving.dataplane import Dataplane
-from serving.errors import InvalidInput, Overloaded, PermissionDenied, ServingError, Unimplemented, status_of
+from serving.errors import (
+    CLASS_HEADER,
+    InvalidInput,
+    Overloaded,
+    PermissionDenied,
+    ServingError,
+    Unimplemented,
+    status_of,
+)
 from serving.protocol.codec import build_response, parameter_values, parse_request
 from serving.protocol.messages import message
 from serving.security import is_loopback
@@ -186,10 +194,11 @@ def guarded(method: Callable[[Any, Context], Any]) -> Callable[[Any, Context], A
 
 def abort(error: Exception, context: Context) -> None:
     """End a call with the status of an error; raises."""
-    if isinstance(error, Overloaded):
-        pause = str(max(1, round(1000 * error.retry_after)))
-        context.set_trailing_metadata((("grpc-retry-pushback-ms", pause),))
     known = isinstance(error, ServingError)
+    trailer = [(CLASS_HEADER, type(error).__name__)] if known else []
+    if isinstance(error, Overloaded):
+        trailer.append(("grpc-retry-pushback-ms", str(max(1, round(1000 * error.retry_after)))))
+    context.set_trailing_metadata(tuple(trailer))
     text = str(error) if known else f"unexpected {type(error).__name__}: {error}"
     context.abort(getattr(grpc.StatusCode, status_of(error).grpc), text)
 

@@ -4,7 +4,7 @@ import pytest
 
 from serving.dataplane import Dataplane
 from serving.repository import Repository
-from tests.serving import artifacts
+from tests.serving import artifacts, planes
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +35,17 @@ def dataplane(models, executables):
     plane = Dataplane(repository)
     yield plane
     plane.drain(5.0)
+
+
+@pytest.fixture(scope="module")
+def repository(models, executables):
+    repository = Repository(models)
+    repository.start()
+    yield repository
+    repository.close(5.0)
+
+
+@pytest.fixture
+def server(repository):
+    with planes.serving(repository) as plane:
+        yield plane

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from tyro.conf import Positional
 
+from recon.engines import Engine, connect
+from recon.errors import ConfigError
 from recon.io.root import write_tracks
 from recon.io.trackml import write_submissions
+from recon.pipeline import Job
 from recon.tracking.commands.options import (
     Json,
     ModelName,
@@ -20,7 +24,9 @@ from recon.tracking.commands.options import (
     read,
     write_json,
 )
+from recon.tracking.detector import load_detector
 from recon.tracking.pipeline import find_tracks
+from recon.tracking.remote import MODEL, TrackFinder
 from recon.tracking.shipped import DEFAULT, load_model
 from recon.types import Event, Tracks
 
@@ -30,6 +36,11 @@ def reconstruct(
     *,
     output: Output,
     model: ModelName = DEFAULT,
+    server: str | None = None,
+    fallback: str | None = None,
+    streams: int = 4,
+    token: str | None = None,
+    timeout: float = 60.0,
     json: Json = None,
 ) -> None:
     """Find and fit the tracks of every event in a file.
@@ -37,17 +48,32 @@ def reconstruct(
     Args:
         file: ROOT file of hits, or the hits file of a TrackML event (.csv or .csv.gz).
         output: ROOT file of tracks; a TrackML submission if it ends in .csv.
-        model: a shipped model or the directory of your own.
+        model: a shipped model or the directory of your own; with --server the name of the served one is "tracking".
+        server: let a server find the tracks: grpc://HOST:PORT, more of them after commas for when it fails, or
+            local:FOLDER for an exported model in this process.
+        fallback: local:FOLDER with the same exported model, for when every server fails.
+        streams: events on their way to the server at once.
+        token: bearer token of the server.
+        timeout: seconds that the server may take for an event, before it is tried again.
         json: write the number of tracks of every event here.
     """
-    finder = load_model(model)
     total = count(file)
     found: list[int] = []
-    with progress_bars() as report:
+    optional = {"fallback": fallback, "token": token}
+    settings = {"timeout": timeout} | {name: value for name, value in optional.items() if value is not None}
+    with progress_bars() as report, ExitStack() as stack:
+        if server is None:
+            if len(settings) > 1:
+                raise ConfigError("--fallback and --token go with --server")
+            events = _here(file, model)
+        else:
+            if model != DEFAULT:
+                raise ConfigError(f"--model {model} goes without --server: the server has its own")
+            engine = stack.enter_context(closing(connect(server, model=MODEL, **settings)))
+            events = stack.enter_context(closing(_there(file, engine, streams)))
 
         def tracks() -> Iterator[tuple[Event, Tracks]]:
-            for event in read(file):
-                result = find_tracks(event, finder)
+            for event, result in events:
                 found.append(len(result.valid))
                 report("events", len(found), total)
                 yield event, result
@@ -58,4 +84,20 @@ def reconstruct(
         else:
             write_tracks(output, tracks())
     console.print(f"{sum(found):,} tracks in {len(found)} events of {file} written to {output}")
-    write_json(json, {"events": len(found), "tracks": found, "model": str(model), "output": str(output)})
+    source = {"server": server} if server else {"model": str(model)}
+    write_json(json, {"events": len(found), "tracks": found, **source, "output": str(output)})
+
+
+def _here(file: Path, model: str) -> Iterator[tuple[Event, Tracks]]:
+    """Events and their tracks, one after the other in this process."""
+    finder = load_model(model)
+    for event in read(file):
+        yield event, find_tracks(event, finder)
+
+
+def _there(file: Path, engine: Engine, streams: int) -> Generator[tuple[Event, Tracks], None, None]:
+    """Events and their tracks from an engine, several on their way at once."""
+    job = Job(read(file), {"tracks": TrackFinder(engine, load_detector())}, streams=streams)
+    with closing(job.results()) as results:
+        for event, products in results:
+            yield event, products["tracks"]

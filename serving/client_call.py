@@ -1,0 +1,180 @@
+"""A call on its way: its tries, its end, and the handle that the caller holds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from typing import Protocol
+
+from serving.errors import Cancelled, ServingError
+from serving.retry import Arrays, Course, Endpoint, Step
+from serving.types import InferRequest
+
+
+class Session(Protocol):
+    """What a call needs of its session.
+
+    Attributes:
+        mode: "sync", "async" or "pseudo-async".
+    """
+
+    mode: str
+
+    def in_thread(self, work: Callable[[], None]) -> None:
+        """Run something on one of the session's threads."""
+
+
+class Call:
+    """One call, from its first try to its end; `future` ends exactly once.
+
+    Args:
+        session: that it belongs to.
+        request: sent with every try.
+        course: where to try.
+    """
+
+    def __init__(self, session: Session, request: InferRequest, course: Course) -> None:
+        self.session, self.request, self.course = session, request, course
+        self.future: Future[Arrays] = Future()
+        self._current: Future[Arrays] | None = None
+
+    def cancel(self) -> bool:
+        """Give the call up; false if it had ended."""
+        given_up = self.future.cancel()
+        current = self._current
+        if given_up and current is not None:
+            current.cancel()
+        return given_up
+
+    def launch(self) -> None:
+        """The first try without a thread of ours; whatever comes after a failure has one."""
+        step = self.course.first()
+        if not step.endpoint.is_verified:
+            self.session.in_thread(lambda: self._run(step))
+            return
+        try:
+            inner = self._begin(step.endpoint)
+        except ServingError as error:
+            self._go_on(error)
+        except BaseException as error:
+            self._fail(error)
+        else:
+            inner.add_done_callback(self._landed)
+
+    def _landed(self, inner: Future[Arrays]) -> None:
+        if inner.cancelled() or self.future.cancelled():
+            self.future.cancel()
+            return
+        error = inner.exception()
+        if error is None:
+            self._answer(inner.result())
+        elif isinstance(error, ServingError):
+            self._go_on(error)
+        else:
+            self._fail(error)
+
+    def _go_on(self, error: ServingError) -> None:
+        try:
+            self.session.in_thread(lambda: self._resume(error))
+        except RuntimeError:
+            # The session was closed meanwhile.
+            self._fail(error)
+
+    def _resume(self, error: ServingError) -> None:
+        step = self.course.after(error)
+        if step is None:
+            self._fail(error)
+        else:
+            self._run(step)
+
+    def run(self) -> None:
+        """All tries on this thread."""
+        self._run(self.course.first())
+
+    def _run(self, first: Step) -> None:
+        step: Step | None = first
+        while step is not None and not self.future.cancelled():
+            if step.pause and self._is_cancelled_within(step.pause):
+                return
+            try:
+                self._answer(self._try(step.endpoint))
+                return
+            except CancelledError:
+                self.future.cancel()
+                return
+            except ServingError as error:
+                step = self.course.after(error)
+                if step is None:
+                    self._fail(error)
+            except BaseException as error:  # whatever it was, who waits must hear of it
+                self._fail(error)
+                return
+
+    def _is_cancelled_within(self, seconds: float) -> bool:
+        """Pause between two tries."""
+        try:
+            self.future.exception(seconds)
+        except TimeoutError:
+            return False
+        except CancelledError:
+            pass
+        return True
+
+    def _try(self, endpoint: Endpoint) -> Arrays:
+        if not endpoint.is_verified:
+            endpoint.verify()
+        if self.session.mode == "sync":
+            return endpoint.infer(self.request)
+        return self._begin(endpoint).result()
+
+    def _begin(self, endpoint: Endpoint) -> Future[Arrays]:
+        self._current = inner = endpoint.start(self.request)
+        if self.future.cancelled():
+            inner.cancel()
+        return inner
+
+    def _answer(self, arrays: Arrays) -> None:
+        self.course.answered()
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_result(arrays)
+
+    def _fail(self, error: BaseException) -> None:
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
+
+
+class Handle:
+    """A call on its way, from `InferenceSession.acquire`; its answer is given once, by `produce`."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._taken = False
+        self._lock = threading.Lock()
+
+    def done(self) -> bool:
+        """Whether `produce` would return at once."""
+        return self._call.future.done()
+
+    def cancel(self) -> bool:
+        """Give the call up; false if it had ended already."""
+        return self._call.cancel()
+
+    def take(self) -> Arrays:
+        """Wait for the answer; for `InferenceSession.produce`.
+
+        Raises:
+            ServingError: the call failed, was cancelled, or has been taken before.
+        """
+        with self._lock:
+            if self._taken:
+                raise ServingError("this call has been produced already; an answer is given once")
+            self._taken = True
+        try:
+            return self._call.future.result()
+        except CancelledError:
+            raise Cancelled("the call was cancelled") from None
+
+    def belongs_to(self, session: Session) -> bool:
+        """Whether a session made it."""
+        return self._call.session is session
