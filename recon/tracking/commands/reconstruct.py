@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -39,7 +40,7 @@ def reconstruct(
     server: str | None = None,
     fallback: str | None = None,
     streams: int = 4,
-    token: str | None = None,
+    token_file: Path | None = None,
     timeout: float = 60.0,
     json: Json = None,
 ) -> None:
@@ -53,18 +54,22 @@ def reconstruct(
             local:FOLDER for an exported model in this process.
         fallback: local:FOLDER with the same exported model, for when every server fails.
         streams: events on their way to the server at once.
-        token: bearer token of the server.
+        token_file: holds the bearer token of the server; the variable RECON_TOKEN does too.
         timeout: seconds that the server may take for an event, before it is tried again.
         json: write the number of tracks of every event here.
     """
     total = count(file)
     found: list[int] = []
+    # Not an option: every user of the host can read a command line.
+    token = (
+        token_file.read_text().strip() if token_file else os.environ.get("RECON_TOKEN") if server else None
+    )
     optional = {"fallback": fallback, "token": token}
     settings = {"timeout": timeout} | {name: value for name, value in optional.items() if value is not None}
     with progress_bars() as report, ExitStack() as stack:
         if server is None:
             if len(settings) > 1:
-                raise ConfigError("--fallback and --token go with --server")
+                raise ConfigError("--fallback and --token-file go with --server")
             events = _here(file, model)
         else:
             if model != DEFAULT:
