@@ -10,7 +10,7 @@ did not fit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -31,7 +31,7 @@ from recon.tracking.capacity import (
 from recon.tracking.checks import check_hits, pad_hits
 from recon.tracking.cleaning import accept, remove_outliers
 from recon.tracking.config import TrackingConfig
-from recon.tracking.fitting import FitResult, fit_tracks
+from recon.tracking.fitting import FitResult, fit_and_clean
 from recon.tracking.graph import HitGraph, build_graph
 from recon.tracking.scoring import score_edges
 from recon.tracking.shipped import DeviceModel, TrackingModel
@@ -71,14 +71,8 @@ def fit(
     found: Candidates, hits: Hits, model: DeviceModel, config: TrackingConfig
 ) -> tuple[Int32[Array, "t k"], FitResult]:
     """Fit, remove outliers and fit again: (hits of each track, their fit)."""
-    track_hits, result = found.nodes, None
-    for _ in range(config.cleaning.rounds):
-        result = fit_tracks(hits, track_hits, model.surfaces, replace(config.fit, hit_chi2=True), result)
-        track_hits = remove_outliers(track_hits, result, config.cleaning)
-    # What is left is near the fit with the outliers: from there one linearisation is enough.
-    iterations = 1 if config.cleaning.rounds else config.fit.iterations
-    last = replace(config.fit, hit_chi2=False, iterations=iterations)
-    return track_hits, fit_tracks(hits, track_hits, model.surfaces, last, result)
+    clean = partial(remove_outliers, config=config.cleaning)
+    return fit_and_clean(hits, found.nodes, model.surfaces, config.fit, clean, config.cleaning.rounds)
 
 
 def select(track_hits: Int32[Array, "t k"], result: FitResult, n_hits: int, config: TrackingConfig) -> Tracks:

@@ -12,7 +12,8 @@ import pytest
 
 from recon.errors import ConfigError
 from recon.tracking.detector import PassiveMaterial
-from recon.tracking.fitting import FitConfig, FitResult, FitSurfaces, fit_surfaces, fit_tracks
+from recon.tracking.fit_setup import FitConfig, FitSurfaces, fit_surfaces
+from recon.tracking.fitting import FitResult, fit_tracks
 from recon.types import Detector, Hits
 from tests.reference import kalman as slow
 
