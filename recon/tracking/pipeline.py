@@ -148,6 +148,7 @@ def find_tracks(
     hits: Hits | Event,
     model: TrackingModel,
     *,
+    length: int | None = None,
     capacity: TrackingCapacity | None = None,
     clock: Clock = lambda *_: None,
 ) -> Tracks:
@@ -156,6 +157,8 @@ def find_tracks(
     Args:
         hits: the hits of the event on the host, not padded; or the event.
         model: from `recon.tracking.load_model`.
+        length: pad to this many hits, so that one program serves events of several sizes; the next size of a ladder
+            if not given.
         capacity: lengths of the program's arrays; chosen by the number of hits and the windows, and enlarged
             when needed, if not given.
         clock: sees every step go by, once or more often if something did not fit.
@@ -165,7 +168,7 @@ def find_tracks(
 
     Raises:
         DataError: a hit is not finite or lies on a layer that the detector does not have; it is named.
-        CapacityError: `capacity` was given and is too small.
+        CapacityError: `length` or `capacity` was given and is too small.
 
     Example:
         >>> from recon import tracking
@@ -175,14 +178,14 @@ def find_tracks(
     if isinstance(hits, Event):
         hits = hits.hits
     check_hits(hits, model.detector)
-    padded = pad_hits(hits)
-    length = len(padded.layer)
-    chosen = capacity or capacity_in_use(model.capacities, length, model.pairs)
+    padded = pad_hits(hits, length)
+    size = len(padded.layer)
+    chosen = capacity or capacity_in_use(model.capacities, size, model.pairs)
     for _ in range(MAX_TRIES):
         tracks, sizes = jax.device_get(run_steps(padded, model.device, model.config, chosen, clock))
         if capacity is not None or not overflows(sizes, chosen):
             break
-        chosen = model.capacities[length] = grow(sizes, chosen)
+        chosen = model.capacities[size] = grow(sizes, chosen)
     check_sizes(sizes, chosen)
     return trim(tracks, len(hits.layer))
 

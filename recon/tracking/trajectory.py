@@ -317,19 +317,20 @@ def merge_surfaces(surfaces: Surfaces, extra: ExtraSurfaces) -> tuple[Surfaces, 
     # Without the barrier every array below would count again.
     is_extra, shift = jax.lax.optimization_barrier((place == slot, (place < slot).sum(0)))
 
-    def merge(old: Float[Array, "k *s t"], new: Sequence[Array] = (0.0,) * count) -> Float[Array, "km *s t"]:
+    def merge(old: Float[Array, "k *s t"], new: Float[Array, "m t"]) -> Float[Array, "km *s t"]:
         padded = jnp.pad(old, [(count, count)] + [(0, 0)] * (old.ndim - 1))
         merged = _choose(shift, [padded[count - by :][: len(slot)] for by in range(count + 1)])
         for here, value in zip(is_extra, new, strict=True):
             merged = jnp.where(here.reshape(len(slot), *(1,) * (old.ndim - 2), -1), value, merged)
         return merged
 
+    zero = jnp.zeros_like(arc)
     return Surfaces(
         arc=merge(surfaces.arc, arc),
-        measurements=jax.tree.map(merge, surfaces.measurements),
-        variance_inside=merge(surfaces.variance_inside),
+        measurements=jax.tree.map(lambda old: merge(old, zero), surfaces.measurements),
+        variance_inside=merge(surfaces.variance_inside, zero),
         variance_outside=merge(surfaces.variance_outside, extra.variance),
-        loss_inside=merge(surfaces.loss_inside),
+        loss_inside=merge(surfaces.loss_inside, zero),
         loss_outside=merge(surfaces.loss_outside, extra.loss),
     ), positions
 

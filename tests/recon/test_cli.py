@@ -199,27 +199,22 @@ def test_train(hits, directory, capsys):
 
 
 @pytest.mark.slow
-def test_bench(model, directory):
-    summary = directory / "bench.json"
-    words = [
-        "bench",
-        "tracking",
-        "--pileup",
-        "0",
-        "1",
-        "--events",
-        1,
-        "--model",
-        model,
-        "-o",
-        directory / "bench",
-    ]
-    assert run(*words, "--working-points", "default", "--json", summary) == 0
+def test_bench(model, directory, capsys):
+    summary, output = directory / "bench.json", directory / "bench"
+    words = ["bench", "tracking", "--pileup", 0, 1, "--events", 1, "--scan-at", 1, "--model", model]
+    words += ["--windows", 0.8, "--edge-scores", 0.5, "--peer-scan", "tuned", "-o", output]
+    assert run(*words, "--json", summary) == 0
     rows = json.loads(summary.read_text())["rows"]
-    assert {(row["finder"], row["pileup"]) for row in rows} == {
-        (name, pileup) for name in ("graph network", "ACTS CKF default") for pileup in (0, 1)
-    }
-    assert (directory / "bench" / "cost.png").is_file()
+    everywhere = {("graph network", "shipped"), ("ACTS CKF", "default")}
+    scan = {("graph network", "windows x 0.8"), ("graph network", "edge score 0.5"), ("ACTS CKF", "tuned")}
+    for pileup, settings in ((0, everywhere), (1, everywhere | scan)):
+        assert {(row["finder"], row["setting"]) for row in rows if row["pileup"] == pileup} == settings
+    assert all(row["cpu"] > 0 and row["efficiency"] > 0.5 for row in rows)
+    table = (output / "table.md").read_text()
+    assert table in capsys.readouterr().out
+    assert len(table.splitlines()) == 2 + len(rows)
+    assert (output / "cost.png").is_file()
+    assert (output / "working_points.png").is_file()
 
 
 @pytest.mark.slow
