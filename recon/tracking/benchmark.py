@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recon.tracking.checks import pad_hits
+from recon.tracking.checks import padded_length
 from recon.tracking.evaluation import NETWORK, Progress, evaluate_acts, evaluate_network
 from recon.tracking.metrics import TargetSelection
 from recon.tracking.report import FinderResult
@@ -92,7 +92,7 @@ def measure_network(
         pileup: of the sample.
         setting: name of the settings.
     """
-    length = max(len(pad_hits(event.hits).layer) for event in events)
+    length = padded_length(event.hits for event in events)
     result = evaluate_network(events, model, TargetSelection(), progress, length=length)
     return _row(result, events, NETWORK, setting, pileup)
 

@@ -46,9 +46,10 @@ class BuildingConfig:
         for name in ("edge_score", "attach_score"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"BuildingConfig.{name} = {getattr(self, name)}: allowed is 0 to 1")
-        if self.min_hits < 3 or self.max_steps < 1:
+        if self.min_hits < 3 or self.max_hits < self.min_hits or self.max_steps < 1:
             raise ConfigError(
-                f"BuildingConfig: min_hits = {self.min_hits} (3 or more), max_steps = {self.max_steps} (1 or more)"
+                f"BuildingConfig: min_hits = {self.min_hits} (3 or more), max_hits = {self.max_hits} "
+                f"(min_hits or more), max_steps = {self.max_steps} (1 or more)"
             )
 
 
@@ -158,8 +159,8 @@ def attach_loose(
     Where sensors overlap a particle leaves two hits on a layer: both are connected to its hits before and after,
     but the walk takes one. Others were cut off because one segment of theirs is missing. Both kinds join through
     their best segment, those next to a chain first, those behind them after. What joins wrongly is an outlier to
-    the fit. No particle leaves so many hits that `max_hits` stops it; one such candidate would make the arrays of
-    all others longer.
+    the fit. Longer than `max_hits` are mixtures of particles as a rule, and one of them would make the arrays
+    of all candidates longer.
     """
     n = chains.head.shape[0]
     alive = edge_valid & (score > config.attach_score)
