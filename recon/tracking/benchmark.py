@@ -19,6 +19,11 @@ from recon.tracking.report import FinderResult
 from recon.tracking.shipped import TrackingModel
 from recon.types import Event
 
+SHIPPED = "as shipped"
+"""Name of the setting without a change."""
+EDGE_SCORE = "edge score"
+"""Begin of the names of settings with another threshold."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkRow:
@@ -81,7 +86,7 @@ def measure_network(
     progress: Progress,
     *,
     pileup: int,
-    setting: str = "shipped",
+    setting: str = SHIPPED,
 ) -> BenchmarkRow:
     """Run the graph network over a sample.
 
@@ -147,7 +152,7 @@ def working_points(
     for score in edge_scores:
         building = dataclasses.replace(model.config.building, edge_score=score)
         config = dataclasses.replace(model.config, building=building)
-        yield f"edge score {score:g}", dataclasses.replace(model, config=config)
+        yield f"{EDGE_SCORE} {score:g}", dataclasses.replace(model, config=config)
 
 
 def scale_windows(model: TrackingModel, factor: float) -> TrackingModel:

@@ -213,7 +213,7 @@ def test_bench(model, directory, capsys):
     words += ["--windows", 0.8, "--edge-scores", 0.5, "--peer-scan", "tuned", "-o", output]
     assert run(*words, "--json", summary) == 0
     rows = json.loads(summary.read_text())["rows"]
-    everywhere = {("graph network", "shipped"), ("ACTS CKF", "default")}
+    everywhere = {("graph network", "as shipped"), ("ACTS CKF", "default")}
     scan = {("graph network", "windows x 0.8"), ("graph network", "edge score 0.5"), ("ACTS CKF", "tuned")}
     for pileup, settings in ((0, everywhere), (1, everywhere | scan)):
         assert {(row["finder"], row["setting"]) for row in rows if row["pileup"] == pileup} == settings

@@ -13,7 +13,9 @@ from tyro.conf import arg
 from recon.display.curves import WorkingPoint, plot_cost, plot_working_points
 from recon.sim.tracker import TrackerSimulation, simulate_events
 from recon.tracking.benchmark import (
+    EDGE_SCORE,
     MARKDOWN_HEAD,
+    SHIPPED,
     BenchmarkRow,
     markdown_line,
     measure_acts,
@@ -106,16 +108,19 @@ def _draw(rows: Sequence[BenchmarkRow], scan_at: int, output: Path) -> None:
         if {row.pileup for row in rows if (row.finder, row.setting) == key} == pileups
     ]
     if len(pileups) > 1:
-        plot_cost(output / "cost.png", {" ".join(key): _cost(rows, key) for key in everywhere})
+        series = {" ".join(key).removesuffix(f" {SHIPPED}"): _cost(rows, key) for key in everywhere}
+        plot_cost(output / "cost.png", series)
         console.print(f"wrote {output / 'cost.png'}")
     at_scan = [row for row in rows if row.pileup == scan_at]
     if at_scan:
-        series = {
-            name: [_point(row) for row in at_scan if row.finder == name]
-            for name in dict.fromkeys(row.finder for row in at_scan)
+        # Thresholds on the score cost nothing: their points would lie on top of each other.
+        shown = [row for row in at_scan if not row.setting.startswith(EDGE_SCORE)]
+        points = {
+            name: [_point(row) for row in shown if row.finder == name]
+            for name in dict.fromkeys(row.finder for row in shown)
         }
         title = f"{at_scan[0].events} t tbar events with {scan_at} pile-up collisions"
-        plot_working_points(output / "working_points.png", series, title=title)
+        plot_working_points(output / "working_points.png", points, title=title)
         console.print(f"wrote {output / 'working_points.png'}")
 
 
