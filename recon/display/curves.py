@@ -287,19 +287,31 @@ def plot_working_points(
                 label=name,
                 capsize=3,
             )
-            for point in ordered:
-                _annotate(axes, point, color_of(row))
+            _annotate_all(axes, ordered, color_of(row))
         axes.margins(x=0.2, y=0.12)
+        low, high = axes.get_xlim()
+        # Room for what is written beside the last point.
+        axes.set_xlim(low, high * (high / low) ** 0.1)
         finish(axes, xlabel=xlabel, ylabel=ylabel, title=title)
 
 
-def _annotate(axes: Axes, point: WorkingPoint, color: str) -> None:
-    text = point.label if np.isnan(point.fake_rate) else f"{point.label}\nfakes {100 * point.fake_rate:.1f} %"
+def _annotate_all(axes: Axes, points: Sequence[WorkingPoint], color: str) -> None:
+    """Write beside every point; under each other where points are close."""
+    below, last = 0, None
+    for point in points:
+        close = last is not None and abs(np.log(point.seconds / last.seconds)) < 0.3
+        close = close and last is not None and abs(point.efficiency - last.efficiency) < 0.02
+        below, last = (below + 1 if close else 0), point
+        _annotate(axes, point, color, below)
+
+
+def _annotate(axes: Axes, point: WorkingPoint, color: str, below: int) -> None:
+    ending = "" if np.isnan(point.fake_rate) else f"fakes {100 * point.fake_rate:.1f} %"
     # Lines rise to the right, so the place below and to the right of a point is free.
     axes.annotate(
-        text,
+        ", ".join(filter(None, (point.label, ending))),
         (point.seconds, point.efficiency),
-        xytext=(8, -5),
+        xytext=(10, -5 - 15 * below),
         textcoords="offset points",
         ha="left",
         va="top",

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32
 
 from recon.nn.blocks import block_rows, on_platform
-from recon.nn.mlp import activated_product, layer_norm
+from recon.nn.mlp import layer_norm
 
 Weights = dict[str, Array]
 
@@ -69,10 +69,7 @@ def edge_update(
         active: from `activate_edges`.
         edge_valid: false for padding.
     """
-    update = jax.nn.relu(active @ weights["edge_out"] + weights["edge_out_bias"])
-    if "edge_scale" in weights:
-        update = layer_norm(update, weights["edge_scale"], weights["edge_shift"])
-    return jnp.where(edge_valid[:, None], update, 0.0)
+    return jnp.where(edge_valid[:, None], _second_layer(weights, "edge", active), 0.0)
 
 
 def update_nodes(
@@ -88,10 +85,15 @@ def update_nodes(
     hidden = nodes @ weights["node_from_node"] + weights["node_bias"]
     for name, total in zip(("node_from_incoming", "node_from_outgoing"), sums, strict=False):
         hidden = hidden + total @ weights[name]
-    update = activated_product(hidden, weights["node_out"], weights["node_out_bias"])
-    if "node_scale" in weights:
-        update = layer_norm(update, weights["node_scale"], weights["node_shift"])
-    return nodes + update
+    return nodes + _second_layer(weights, "node", jax.nn.relu(hidden))
+
+
+def _second_layer(weights: Weights, kind: str, active: Float[Array, "r h"]) -> Float[Array, "r h"]:
+    """From the activations in the middle of an update (`kind` is edge or node) to what is added to the states."""
+    update = jax.nn.relu(active @ weights[f"{kind}_out"] + weights[f"{kind}_out_bias"])
+    if f"{kind}_scale" in weights:
+        update = layer_norm(update, weights[f"{kind}_scale"], weights[f"{kind}_shift"])
+    return update
 
 
 PROJECTION = ("edge_from_sender", "edge_from_receiver", "edge_bias")

@@ -14,35 +14,6 @@ from recon.errors import ConfigError
 from recon.nn.blocks import map_rows
 
 
-@jax.custom_vjp
-def activated_product(
-    inputs: Float[Array, "rows inputs"],
-    matrix: Float[Array, "inputs outputs"],
-    bias: Float[Array, " outputs"],
-) -> Float[Array, "rows outputs"]:
-    """`relu(relu(inputs) @ matrix + bias)`, which keeps little for its gradient.
-
-    Kept are the activated inputs and one byte an output: automatic differentiation would keep the inputs before and
-    after activation and the outputs, more than twice as much.
-    """
-    return jax.nn.relu(jax.nn.relu(inputs) @ matrix + bias)
-
-
-def _activated_forward(inputs: Array, matrix: Array, bias: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-    active = jax.nn.relu(inputs)
-    outputs = jax.nn.relu(active @ matrix + bias)
-    return outputs, (active, outputs > 0, matrix)
-
-
-def _activated_backward(saved: tuple[Array, Array, Array], slope: Array) -> tuple[Array, Array, Array]:
-    active, on, matrix = saved
-    slope = jnp.where(on, slope, 0)
-    return jnp.where(active > 0, slope @ matrix.T, 0), active.T @ slope, slope.sum(0)
-
-
-activated_product.defvjp(_activated_forward, _activated_backward)
-
-
 class MLP(nnx.Module):
     """Linear layers with ReLU between them.
 

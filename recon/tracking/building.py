@@ -30,6 +30,7 @@ class BuildingConfig:
         attach_to: shortest chain that takes loose hits, in hits: a short track whose every layer overlaps has
             twice as many hits as its chain.
         min_hits: shortest candidate, in hits.
+        max_hits: candidates that would be longer take no loose hits.
         max_steps: most layers that a path may cross.
     """
 
@@ -38,15 +39,17 @@ class BuildingConfig:
     attach_to: int = 4
     attach_rounds: int = 2
     min_hits: int = 6
+    max_hits: int = 20
     max_steps: int = 24
 
     def __post_init__(self) -> None:
         for name in ("edge_score", "attach_score"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"BuildingConfig.{name} = {getattr(self, name)}: allowed is 0 to 1")
-        if self.min_hits < 3 or self.max_steps < 1:
+        if self.min_hits < 3 or self.max_hits < self.min_hits or self.max_steps < 1:
             raise ConfigError(
-                f"BuildingConfig: min_hits = {self.min_hits} (3 or more), max_steps = {self.max_steps} (1 or more)"
+                f"BuildingConfig: min_hits = {self.min_hits} (3 or more), max_hits = {self.max_hits} "
+                f"(min_hits or more), max_steps = {self.max_steps} (1 or more)"
             )
 
 
@@ -156,7 +159,8 @@ def attach_loose(
     Where sensors overlap a particle leaves two hits on a layer: both are connected to its hits before and after,
     but the walk takes one. Others were cut off because one segment of theirs is missing. Both kinds join through
     their best segment, those next to a chain first, those behind them after. What joins wrongly is an outlier to
-    the fit.
+    the fit. Longer than `max_hits` are mixtures of particles as a rule, and one of them would make the arrays
+    of all candidates longer.
     """
     n = chains.head.shape[0]
     alive = edge_valid & (score > config.attach_score)
@@ -173,7 +177,8 @@ def attach_loose(
         joined = target < n
         head = jnp.where(joined, head[jnp.minimum(target, n - 1)], head)
         taken |= joined
-    return head
+    length = jnp.zeros(n, jnp.int32).at[head].add(1)
+    return jnp.where(length[head] > config.max_hits, chains.head, head)
 
 
 class Candidates(NamedTuple):

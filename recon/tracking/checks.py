@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from recon.errors import DataError
@@ -56,10 +58,13 @@ def _check_range(name: str, values: np.ndarray, used: np.ndarray, low: int, high
         raise DataError(f"hits.{name} is {int(values[row])} in row {row}; allowed are {low} to {high - 1}")
 
 
+def padded_length(events: Iterable[Hits]) -> int:
+    """The next size of the ladder that holds each of some events."""
+    n = max((len(hits.layer) for hits in events), default=0)
+    # The search grows with the square of a large event: there, finer steps are worth more programs.
+    return bucket_size(max(n, LEAST_HITS), steps_per_octave=8 if n > LARGE else 4)
+
+
 def pad_hits(hits: Hits, length: int | None = None) -> Hits:
     """Pad the hits of one event to the next size of the ladder, or to `length`."""
-    if length is None:
-        n = max(len(hits.layer), LEAST_HITS)
-        # The search grows with the square of a large event: there, finer steps are worth more programs.
-        length = bucket_size(n, steps_per_octave=8 if n > LARGE else 4)
-    return pad_event(hits, {"n": length})
+    return pad_event(hits, {"n": padded_length([hits]) if length is None else length})

@@ -54,15 +54,22 @@ class StepClock:
         self._last = now
 
 
-def timed_tracks(event: Event, model: TrackingModel) -> tuple[Tracks, dict[str, float]]:
+def timed_tracks(
+    event: Event, model: TrackingModel, length: int | None = None
+) -> tuple[Tracks, dict[str, float]]:
     """Tracks of an event and the CPU seconds of every step, compilation left out.
 
     The event is run twice where its size is new: a program is compiled at its first use.
+
+    Args:
+        event: one event.
+        model: the track finder.
+        length: as for `find_tracks`.
     """
     programs = _n_programs()
-    tracks, seconds = _run_timed(event, model)
+    tracks, seconds = _run_timed(event, model, length)
     if _n_programs() != programs:
-        tracks, seconds = _run_timed(event, model)
+        tracks, seconds = _run_timed(event, model, length)
     return tracks, seconds
 
 
@@ -70,21 +77,34 @@ def _n_programs() -> int:
     return sum(step._cache_size() for step in STEPS)  # type: ignore[attr-defined]  # what jit returns has it
 
 
-def _run_timed(event: Event, model: TrackingModel) -> tuple[Tracks, dict[str, float]]:
+def _run_timed(event: Event, model: TrackingModel, length: int | None) -> tuple[Tracks, dict[str, float]]:
     clock = StepClock()
     clock.start()
-    tracks = find_tracks(event, model, clock=clock)
+    tracks = find_tracks(event, model, length=length, clock=clock)
     clock("output", tracks)
     return tracks, clock.seconds
 
 
 def evaluate_network(
-    events: Sequence[Event], model: TrackingModel, selection: TargetSelection, progress: Progress
+    events: Sequence[Event],
+    model: TrackingModel,
+    selection: TargetSelection,
+    progress: Progress,
+    *,
+    length: int | None = None,
 ) -> FinderResult:
-    """The graph network's tracks against the truth."""
+    """The graph network's tracks against the truth.
+
+    Args:
+        events: of the detector of the model.
+        model: the track finder.
+        selection: particles to find.
+        progress: told of every event.
+        length: as for `find_tracks`.
+    """
     evaluations, seconds = [], []
     for index, event in enumerate(events):
-        tracks, cpu = timed_tracks(event, model)
+        tracks, cpu = timed_tracks(event, model, length)
         hits = from_tracks(tracks)
         evaluations.append(_against_truth(event, hits, tracks.parameters, tracks.covariance, selection))
         seconds.append(cpu)

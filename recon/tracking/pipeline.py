@@ -10,7 +10,7 @@ did not fit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -31,7 +31,7 @@ from recon.tracking.capacity import (
 from recon.tracking.checks import check_hits, pad_hits
 from recon.tracking.cleaning import accept, remove_outliers
 from recon.tracking.config import TrackingConfig
-from recon.tracking.fitting import FitResult, fit_tracks
+from recon.tracking.fitting import FitResult, fit_and_clean
 from recon.tracking.graph import HitGraph, build_graph
 from recon.tracking.scoring import score_edges
 from recon.tracking.shipped import DeviceModel, TrackingModel
@@ -71,14 +71,8 @@ def fit(
     found: Candidates, hits: Hits, model: DeviceModel, config: TrackingConfig
 ) -> tuple[Int32[Array, "t k"], FitResult]:
     """Fit, remove outliers and fit again: (hits of each track, their fit)."""
-    track_hits, result = found.nodes, None
-    for _ in range(config.cleaning.rounds):
-        result = fit_tracks(hits, track_hits, model.surfaces, replace(config.fit, hit_chi2=True), result)
-        track_hits = remove_outliers(track_hits, result, config.cleaning)
-    # What is left is near the fit with the outliers: from there one linearisation is enough.
-    iterations = 1 if config.cleaning.rounds else config.fit.iterations
-    last = replace(config.fit, hit_chi2=False, iterations=iterations)
-    return track_hits, fit_tracks(hits, track_hits, model.surfaces, last, result)
+    clean = partial(remove_outliers, config=config.cleaning)
+    return fit_and_clean(hits, found.nodes, model.surfaces, config.fit, clean, config.cleaning.rounds)
 
 
 def select(track_hits: Int32[Array, "t k"], result: FitResult, n_hits: int, config: TrackingConfig) -> Tracks:
@@ -154,6 +148,7 @@ def find_tracks(
     hits: Hits | Event,
     model: TrackingModel,
     *,
+    length: int | None = None,
     capacity: TrackingCapacity | None = None,
     clock: Clock = lambda *_: None,
 ) -> Tracks:
@@ -162,6 +157,8 @@ def find_tracks(
     Args:
         hits: the hits of the event on the host, not padded; or the event.
         model: from `recon.tracking.load_model`.
+        length: pad to this many hits, so that one program serves events of several sizes; the next size of a ladder
+            if not given.
         capacity: lengths of the program's arrays; chosen by the number of hits and the windows, and enlarged
             when needed, if not given.
         clock: sees every step go by, once or more often if something did not fit.
@@ -171,7 +168,7 @@ def find_tracks(
 
     Raises:
         DataError: a hit is not finite or lies on a layer that the detector does not have; it is named.
-        CapacityError: `capacity` was given and is too small.
+        CapacityError: `length` or `capacity` was given and is too small.
 
     Example:
         >>> from recon import tracking
@@ -181,14 +178,14 @@ def find_tracks(
     if isinstance(hits, Event):
         hits = hits.hits
     check_hits(hits, model.detector)
-    padded = pad_hits(hits)
-    length = len(padded.layer)
-    chosen = capacity or capacity_in_use(model.capacities, length, model.pairs)
+    padded = pad_hits(hits, length)
+    size = len(padded.layer)
+    chosen = capacity or capacity_in_use(model.capacities, size, model.pairs)
     for _ in range(MAX_TRIES):
         tracks, sizes = jax.device_get(run_steps(padded, model.device, model.config, chosen, clock))
         if capacity is not None or not overflows(sizes, chosen):
             break
-        chosen = model.capacities[length] = grow(sizes, chosen)
+        chosen = model.capacities[size] = grow(sizes, chosen)
     check_sizes(sizes, chosen)
     return trim(tracks, len(hits.layer))
 

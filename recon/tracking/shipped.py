@@ -18,7 +18,7 @@ from recon.io.weights import save_model as save_directory
 from recon.tracking.capacity import TrackingCapacity
 from recon.tracking.config import TrackingConfig
 from recon.tracking.detector import load_detector, load_passive_material
-from recon.tracking.fitting import FitSurfaces, fit_surfaces
+from recon.tracking.fit_setup import FitSurfaces, fit_surfaces
 from recon.tracking.scoring import network_state, network_with
 from recon.tracking.windows import LayerPairs
 from recon.types import Detector

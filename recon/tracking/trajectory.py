@@ -8,6 +8,7 @@ normal, offset along z.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -283,35 +284,73 @@ class Surfaces(NamedTuple):
     loss_outside: Float[Array, "*k t"]
 
 
-def insert_surface(surfaces: Surfaces, extra: Surfaces, position: Int[Array, " t"]) -> Surfaces:
-    """Insert one surface into the list of every track.
+class ExtraSurfaces(NamedTuple):
+    """Surfaces with material and without measurements.
 
-    Args:
-        surfaces: k slots.
-        extra: one surface a track (no slot axis).
-        position: slot of the new surface, 0 to k, for every track.
-
-    Returns:
-        k + 1 slots.
+    Attributes:
+        arc: from the perigee, mm.
+        variance: of the projected scattering angle, rad^2.
+        loss: mean energy loss, GeV.
     """
 
-    def insert(old: Float[Array, "k *s t"], new: Float[Array, "*s t"]) -> Float[Array, "k1 *s t"]:
-        index = jnp.arange(old.shape[0] + 1).reshape(-1, *(1,) * (old.ndim - 1))
-        before, after = jnp.concatenate([old, new[None]]), jnp.concatenate([new[None], old])
-        return jnp.where(index < position, before, jnp.where(index == position, new, after))
-
-    return jax.tree.map(insert, surfaces, extra)
+    arc: Float[Array, "m t"]
+    variance: Float[Array, "m t"]
+    loss: Float[Array, "m t"]
 
 
-def remove_slot(values: Float[Array, "k1 t"], position: Int[Array, " t"]) -> Float[Array, "k t"]:
-    """Undo `insert_surface` for one array.
+def merge_surfaces(surfaces: Surfaces, extra: ExtraSurfaces) -> tuple[Surfaces, Int[Array, "m t"]]:
+    """Insert surfaces without measurements into the list of every track.
 
     Args:
-        values: k + 1 slots.
-        position: slot to leave out, for every track.
+        surfaces: k slots in the order of their arcs.
+        extra: m surfaces in any order; of two at the same arc the later one comes first.
 
     Returns:
-        k slots.
+        k + m slots, and how many of the k slots are in front of each of the m surfaces.
     """
-    index = jnp.arange(values.shape[0] - 1)[:, None]
-    return jnp.where(index < position, values[:-1], values[1:])
+    arc, count = extra.arc, len(extra.arc)
+    positions = (surfaces.arc[None] < arc[:, None]).sum(1)
+    is_later = jnp.arange(count)[:, None, None] < jnp.arange(count)[:, None]
+    in_front = (arc < arc[:, None]) | (is_later & (arc == arc[:, None]))
+    slot = jnp.arange(len(surfaces.arc) + count)[:, None]
+    place = (positions + in_front.sum(1))[:, None]
+    # Without the barrier every array below would count again.
+    is_extra, shift = jax.lax.optimization_barrier((place == slot, (place < slot).sum(0)))
+
+    def merge(old: Float[Array, "k *s t"], new: Float[Array, "m t"]) -> Float[Array, "km *s t"]:
+        padded = jnp.pad(old, [(count, count)] + [(0, 0)] * (old.ndim - 1))
+        merged = _choose(shift, [padded[count - by :][: len(slot)] for by in range(count + 1)])
+        for here, value in zip(is_extra, new, strict=True):
+            merged = jnp.where(here.reshape(len(slot), *(1,) * (old.ndim - 2), -1), value, merged)
+        return merged
+
+    zero = jnp.zeros_like(arc)
+    return Surfaces(
+        arc=merge(surfaces.arc, arc),
+        measurements=jax.tree.map(lambda old: merge(old, zero), surfaces.measurements),
+        variance_inside=merge(surfaces.variance_inside, zero),
+        variance_outside=merge(surfaces.variance_outside, extra.variance),
+        loss_inside=merge(surfaces.loss_inside, zero),
+        loss_outside=merge(surfaces.loss_outside, extra.loss),
+    ), positions
+
+
+def values_of_hits(values: Float[Array, "km t"], positions: Int[Array, "m t"]) -> Float[Array, "k t"]:
+    """Leave out the slots that `merge_surfaces` inserted.
+
+    Args:
+        values: one a slot.
+        positions: from `merge_surfaces`.
+    """
+    count, length = len(positions), len(values) - len(positions)
+    shift = (positions[:, None] <= jnp.arange(length)[:, None]).sum(0)
+    return _choose(shift, [values[by:][:length] for by in range(count + 1)])
+
+
+def _choose(which: Int[Array, "k t"], of: Sequence[Float[Array, "k *s t"]]) -> Float[Array, "k *s t"]:
+    """Element by element; gathers are slower."""
+    which = which.reshape(which.shape[0], *(1,) * (of[0].ndim - 2), -1)
+    chosen = of[0]
+    for index, values in enumerate(of[1:], 1):
+        chosen = jnp.where(which == index, values, chosen)
+    return chosen

@@ -15,6 +15,7 @@ from recon.cli import COMMANDS, USER_ERROR, main
 from recon.io.root import count_events, read_events, read_tracks, write_events
 from recon.io.trackml import read_event, write_event
 from recon.tracking import load_detector, load_model
+from recon.tracking.commands import options
 from recon.tracking.shipped import save_tracking_model
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
@@ -198,28 +199,30 @@ def test_train(hits, directory, capsys):
     assert "| steps | 3 |" in capsys.readouterr().out
 
 
+def test_a_log_has_a_line_of_progress_now_and_then(monkeypatch, capsys):
+    monkeypatch.setattr(options, "SECONDS_BETWEEN_LINES", 0.0)
+    with options.progress_bars() as report:
+        report("events", 3, 7)
+    assert capsys.readouterr().out == "events: 3 of 7\n"
+
+
 @pytest.mark.slow
-def test_bench(model, directory):
-    summary = directory / "bench.json"
-    words = [
-        "bench",
-        "tracking",
-        "--pileup",
-        "0",
-        "1",
-        "--events",
-        1,
-        "--model",
-        model,
-        "-o",
-        directory / "bench",
-    ]
-    assert run(*words, "--working-points", "default", "--json", summary) == 0
+def test_bench(model, directory, capsys):
+    summary, output = directory / "bench.json", directory / "bench"
+    words = ["bench", "tracking", "--pileup", 0, 1, "--events", 1, "--scan-at", 1, "--model", model]
+    words += ["--windows", 0.8, "--edge-scores", 0.5, "--peer-scan", "tuned", "-o", output]
+    assert run(*words, "--json", summary) == 0
     rows = json.loads(summary.read_text())["rows"]
-    assert {(row["finder"], row["pileup"]) for row in rows} == {
-        (name, pileup) for name in ("graph network", "ACTS CKF default") for pileup in (0, 1)
-    }
-    assert (directory / "bench" / "cost.png").is_file()
+    everywhere = {("graph network", "as shipped"), ("ACTS CKF", "default")}
+    scan = {("graph network", "windows x 0.8"), ("graph network", "edge score 0.5"), ("ACTS CKF", "tuned")}
+    for pileup, settings in ((0, everywhere), (1, everywhere | scan)):
+        assert {(row["finder"], row["setting"]) for row in rows if row["pileup"] == pileup} == settings
+    assert all(row["cpu"] > 0 and row["efficiency"] > 0.5 for row in rows)
+    table = (output / "table.md").read_text()
+    assert table in capsys.readouterr().out
+    assert len(table.splitlines()) == 2 + len(rows)
+    assert (output / "cost.png").is_file()
+    assert (output / "working_points.png").is_file()
 
 
 @pytest.mark.slow

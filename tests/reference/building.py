@@ -62,7 +62,8 @@ def walk(score, senders, receivers, valid, n_nodes, config):
 def attach_loose(head, length, score, senders, receivers, valid, config):
     """Head of every node's track after the loose nodes have joined."""
     edges = alive_edges(score, senders, receivers, valid, config.attach_score)
-    head = dict(enumerate(head.tolist()))
+    chains = head.tolist()
+    head = dict(enumerate(chains))
     taken = {node for node in head if length[node] >= config.attach_to}
     for _ in range(config.attach_rounds):
         joining = {}
@@ -75,7 +76,13 @@ def attach_loose(head, length, score, senders, receivers, valid, config):
                 joining[node] = min(choices)[2]
         head |= {node: head[target] for node, target in joining.items()}
         taken |= set(joining)
-    return np.array([head[node] for node in range(len(head))], np.int32)
+    heads = [head[node] for node in range(len(head))]
+    # Candidates that would be too long keep their chain only.
+    kept = [
+        first if heads.count(first) <= config.max_hits else chain
+        for first, chain in zip(heads, chains, strict=True)
+    ]
+    return np.array(kept, np.int32)
 
 
 def list_candidates(head, distance, valid, config):

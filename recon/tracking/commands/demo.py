@@ -11,13 +11,14 @@ from typing import Annotated
 from tyro.conf import arg
 
 from recon.io.root import read_events, write_tracks
+from recon.tracking.checks import padded_length
 from recon.tracking.commands.display import draw
 from recon.tracking.commands.evaluate import compare
 from recon.tracking.commands.options import Json, console, progress_bars, write_json
 from recon.tracking.metrics import CandidateSelection, TargetSelection
 from recon.tracking.pipeline import find_tracks
 from recon.tracking.report import summary_table, to_json, write_report
-from recon.tracking.shipped import DEFAULT, load_model
+from recon.tracking.shipped import load_model
 from recon.types import Event
 
 SAMPLE = Path(__file__).parents[2] / "data" / "ttbar_pu40.root"
@@ -48,12 +49,16 @@ def demo(
         console.print(f"the sim extra is not installed: reading {SAMPLE.name}, which ships with the package")
     points = ("default", "tuned") if with_acts else ()
     title = f"Track finding in {len(sample)} t tbar events with {pileup} pile-up collisions"
-    results = compare(sample, DEFAULT, points, TargetSelection())
+    model = load_model()
+    # One length for all: compiling for each would take longer than everything else.
+    length = padded_length(event.hits for event in sample)
+    results = compare(sample, model, points, TargetSelection(), length=length)
     written = write_report(output, results, title=title)
     console.print(summary_table(results, title))
-    model = load_model()
-    write_tracks(output / "tracks.root", ((event, find_tracks(event, model)) for event in sample))
-    for path in (written["report"], output / "tracks.root", *draw(sample[0], model, output / "event")):
+    found = [find_tracks(event, model, length=length) for event in sample]
+    write_tracks(output / "tracks.root", zip(sample, found, strict=True))
+    pictures = draw(sample[0], found[0], model, output / "event")
+    for path in (written["report"], output / "tracks.root", *pictures):
         console.print(f"wrote {path}")
     write_json(
         json, to_json(results, title=title, selection=TargetSelection(), candidates=CandidateSelection())

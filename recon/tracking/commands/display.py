@@ -16,7 +16,7 @@ from recon.tracking.matching import from_tracks
 from recon.tracking.pipeline import find_tracks
 from recon.tracking.scene import track_scene
 from recon.tracking.shipped import DEFAULT, TrackingModel, load_model
-from recon.types import Event
+from recon.types import Event, Tracks
 
 
 def display(
@@ -37,13 +37,13 @@ def display(
     events = list(islice(read(file), entry, entry + 1)) if entry >= 0 else []
     if not events:
         raise DataError(f"{file} has no entry {entry}; it has {count(file)}, counted from 0")
-    for path in draw(events[0], load_model(model), output):
+    finder = load_model(model)
+    for path in draw(events[0], find_tracks(events[0], finder), finder, output):
         console.print(f"wrote {path}")
 
 
-def draw(event: Event, model: TrackingModel, output: Path) -> tuple[Path, Path]:
-    """Draw an event with the tracks that a model finds; returns the two files."""
-    tracks = find_tracks(event, model)
+def draw(event: Event, tracks: Tracks, model: TrackingModel, output: Path) -> tuple[Path, Path]:
+    """Draw an event with the tracks that a model found; returns the two files."""
     scene = track_scene(
         event, from_tracks(tracks), tracks.parameters, chi2=tracks.chi2, detector=model.detector
     )

@@ -13,7 +13,7 @@ from recon.tracking.commands.options import Json, ModelName, console, progress_b
 from recon.tracking.evaluation import evaluate_acts, evaluate_network
 from recon.tracking.metrics import CandidateSelection, TargetSelection
 from recon.tracking.report import FinderResult, summary_table, to_json, write_report
-from recon.tracking.shipped import DEFAULT, load_model
+from recon.tracking.shipped import DEFAULT, TrackingModel, load_model
 from recon.types import Event
 
 
@@ -46,7 +46,7 @@ def evaluate(
     if not sample:
         raise DataError(f"there are no events in {', '.join(map(str, files))}")
     selection = TargetSelection(pt_min=pt_min, eta_max=eta_max)
-    results = compare(sample, model, working_points if peer == "acts" else (), selection)
+    results = compare(sample, load_model(model), working_points if peer == "acts" else (), selection)
     title = f"Track finding in {len(sample)} events of {', '.join(file.name for file in files)}"
     written = write_report(output, results, title=title, selection=selection)
     console.print(summary_table(results, title))
@@ -55,11 +55,23 @@ def evaluate(
 
 
 def compare(
-    events: Sequence[Event], model: str, working_points: Sequence[str], selection: TargetSelection
+    events: Sequence[Event],
+    finder: TrackingModel,
+    working_points: Sequence[str],
+    selection: TargetSelection,
+    *,
+    length: int | None = None,
 ) -> list[FinderResult]:
-    """Run the graph network and the working points of ACTS over the same events, with progress bars."""
-    finder = load_model(model)
+    """Run the graph network and the working points of ACTS over the same events, and show how far they are.
+
+    Args:
+        events: the sample.
+        finder: the graph network.
+        working_points: of ACTS.
+        selection: particles to find.
+        length: as for `find_tracks`.
+    """
     with progress_bars() as report:
-        results = [evaluate_network(events, finder, selection, report)]
+        results = [evaluate_network(events, finder, selection, report, length=length)]
         results += [evaluate_acts(events, point, selection, report) for point in working_points]
     return results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,15 +22,22 @@ Output = Annotated[Path, arg(aliases=["-o"])]
 Json = Annotated[Path | None, arg(help="write the result here as JSON")]
 ModelName = Annotated[str, arg(help="a shipped model or the directory of your own")]
 Report = Callable[[str, int, int], None]
+SECONDS_BETWEEN_LINES = 10.0
 # Brackets in a path are no markup, and a path that is cut at the width of the screen cannot be copied.
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
 def progress_bars() -> Iterator[Report]:
-    """A progress bar for every stage of a command; yields a function of (stage, done, total)."""
+    """A progress bar for every stage of a command; yields a function of (stage, done, total).
+
+    Where nobody can see a bar move (a file, a log) there is a line now and then.
+    """
+    if not console.is_terminal:
+        yield _progress_lines()
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=not console.is_terminal) as bar:
+    with Progress(*columns, console=console) as bar:
         tasks: dict[str, Any] = {}
 
         def report(stage: str, done: int, total: int) -> None:
@@ -38,6 +46,18 @@ def progress_bars() -> Iterator[Report]:
             bar.update(tasks[stage], completed=done, total=total)
 
         yield report
+
+
+def _progress_lines() -> Report:
+    last = time.monotonic()
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            console.print(f"{stage}: {done} of {total}")
+
+    return report
 
 
 def write_json(path: Path | None, tree: Any) -> None:

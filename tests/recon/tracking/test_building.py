@@ -142,11 +142,20 @@ def test_walk_equals_its_twin(seed, decimals):
     np.testing.assert_array_equal(chains.length, length)
 
 
-@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_a_candidate_that_would_be_too_long_takes_no_loose_hits():
+    scores = {(0, 1): 0.9, (0, 2): 0.8, (1, 3): 0.9, (2, 3): 0.8, (3, 4): 0.9}
+    edges = graph(scores)
+    chains = chains_of(edges)
+    for most, group in ((5, {0, 1, 2, 3, 4}), (4, {0, 1, 3, 4})):
+        head = np.asarray(attach_jit(chains, *edges, replace(CONFIG, max_hits=most)))
+        assert groups(head) == {frozenset(group)}
+
+
+@pytest.mark.parametrize(("rounds", "max_hits"), [(1, 20), (2, 20), (3, 20), (3, 6)])
 @pytest.mark.parametrize("seed", range(6))
-def test_attach_equals_its_twin(seed, rounds):
+def test_attach_equals_its_twin(seed, rounds, max_hits):
     edges = random_dag(seed)
-    config = replace(CONFIG, attach_rounds=rounds)
+    config = replace(CONFIG, attach_rounds=rounds, max_hits=max_hits)
     chains = chains_of(edges)
     expected = slow.attach_loose(*chains, *edges, config)
     assert (expected != chains.head).any()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recon.errors import CapacityError, DataError
-from recon.tracking.checks import LEAST_HITS, check_hits, pad_hits
+from recon.tracking.checks import LEAST_HITS, check_hits, pad_hits, padded_length
 
 
 def changed(hits, name, row, value):
@@ -114,6 +114,12 @@ def test_lengths_come_from_a_ladder(learning_events, select_hits, n):
     assert length >= max(n, LEAST_HITS)
     assert length <= max(1.25 * n, LEAST_HITS)
     assert len(pad_hits(pad_hits(hits)).layer) == length
+
+
+def test_one_length_holds_several_events(learning_events, small_event):
+    several = [event.hits for event in (small_event, *learning_events)]
+    assert padded_length(several) == max(len(pad_hits(hits).layer) for hits in several)
+    assert padded_length([]) == LEAST_HITS
 
 
 def test_too_short_a_length_is_refused(small_event):

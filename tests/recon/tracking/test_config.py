@@ -11,7 +11,7 @@ from recon.errors import ConfigError
 from recon.tracking.building import BuildingConfig
 from recon.tracking.cleaning import CleaningConfig
 from recon.tracking.config import TrackingConfig
-from recon.tracking.fitting import FitConfig
+from recon.tracking.fit_setup import FitConfig
 from recon.tracking.graph import EDGE_FEATURES, NODE_FEATURES
 from recon.tracking.model import NetworkConfig
 from recon.tracking.windows import WindowConfig

@@ -12,7 +12,8 @@ import pytest
 
 from recon.errors import ConfigError
 from recon.tracking.detector import PassiveMaterial
-from recon.tracking.fitting import FitConfig, FitResult, FitSurfaces, fit_surfaces, fit_tracks
+from recon.tracking.fit_setup import FitConfig, FitSurfaces, fit_surfaces
+from recon.tracking.fitting import FitResult, fit_and_clean, fit_tracks
 from recon.types import Detector, Hits
 from tests.reference import kalman as slow
 
@@ -284,6 +285,26 @@ def test_repeated_and_absurd_hits_stay_finite(smeared: Sample) -> None:
     lists[1] = lists[1, ::-1]
     lists[2, :3] = lists[3:6, 7]
     assert all(np.isfinite(array).all() for array in fit(smeared, lists))
+
+
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_fit_and_clean_is_the_fit_of_what_is_left(smeared: Sample, rounds: int) -> None:
+    lists = jnp.asarray(smeared.world.hits)
+
+    def without_second(lists: jax.Array, fit: FitResult) -> jax.Array:
+        # The judge sees a complete fit with the chi2 of hits.
+        bad = (fit.hit_chi2[:, 1] > 0) & fit.converged
+        return lists.at[:, 1].set(jnp.where(bad, -1, lists[:, 1]))
+
+    clean = jax.jit(fit_and_clean, static_argnames=("config", "clean", "rounds"))
+    left, result = clean(smeared.hits, lists, smeared.surfaces, CONFIG, without_second, rounds)
+    expected = fit(smeared, np.asarray(left))
+    removed = np.asarray(left)[:, 1] < 0
+    assert removed.mean() > 0.9 if rounds else not removed[smeared.world.hits[:, 1] >= 0].any()
+    sigma = np.sqrt(np.diagonal(expected.covariance, axis1=1, axis2=2))
+    assert (np.abs(result.parameters - expected.parameters) < 0.02 * sigma)[expected.converged].all()
+    np.testing.assert_array_equal(result.ndof, expected.ndof)
+    assert not np.asarray(result.hit_chi2).any()
 
 
 def test_gradient_is_the_difference_quotient(smeared: Sample) -> None:

@@ -17,7 +17,8 @@ from recon.geometry import perigee_parameters
 from recon.sim.acts_fit import fit_tracks_kalman
 from recon.sim.tracker import TrackerSimulation, simulate_events
 from recon.tracking.detector import load_detector, load_passive_material
-from recon.tracking.fitting import FitConfig, fit_surfaces, fit_tracks
+from recon.tracking.fit_setup import FitConfig, fit_surfaces
+from recon.tracking.fitting import fit_tracks
 from recon.types import Event, Hits
 
 CAPACITY, WIDTH, HITS = 1024, 16, 16_384

@@ -176,13 +176,28 @@ def test_cylinders_out_of_reach_have_no_material() -> None:
     assert float(path[0, 0]) == 0
 
 
-def test_inserting_a_surface_and_removing_its_slot() -> None:
+def test_merging_surfaces_sorts_them_by_arc() -> None:
     arc = jnp.array([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]])
     measured = Measurements(jnp.ones((2, 2, 5, 3)), jnp.ones((2, 2, 3)), jnp.ones((2, 2, 3)))
     surfaces = tr.Surfaces(arc, measured, *(arc,) * 4)
-    extra = jax.tree.map(lambda value: jnp.full_like(value[0], 7.0), surfaces)
-    position = jnp.array([0, 1, 2])
-    longer = tr.insert_surface(surfaces, extra, position)
-    np.testing.assert_array_equal(longer.arc, [[7, 1, 1], [1, 7, 2], [2, 2, 7]])
-    assert longer.measurements.row.shape == (3, 2, 5, 3)
-    np.testing.assert_array_equal(tr.remove_slot(longer.arc, position), arc)
+    extra = tr.ExtraSurfaces(jnp.array([[0.5, 1.5, 9.0], [7.0, 1.75, 9.0]]), *(jnp.full((2, 3), 5.0),) * 2)
+    merged, positions = tr.merge_surfaces(surfaces, extra)
+    np.testing.assert_array_equal(merged.arc.T, [[0.5, 1, 2, 7], [1, 1.5, 1.75, 2], [1, 2, 9, 9]])
+    np.testing.assert_array_equal(positions, [[0, 1, 2], [2, 1, 2]])
+    np.testing.assert_array_equal(merged.variance_outside.T, [[5, 1, 2, 5], [1, 5, 5, 2], [1, 2, 5, 5]])
+    np.testing.assert_array_equal(merged.variance_inside.T, [[0, 1, 2, 0], [1, 0, 0, 2], [1, 2, 0, 0]])
+    np.testing.assert_array_equal(
+        merged.measurements.row[:, 1, 4].T, [[0, 1, 1, 0], [1, 0, 0, 1], [1, 1, 0, 0]]
+    )
+    np.testing.assert_array_equal(tr.values_of_hits(merged.arc, positions), arc)
+
+
+def test_merging_surfaces_is_a_stable_sort() -> None:
+    rng = np.random.default_rng(3)
+    arc = np.sort(rng.integers(0, 30, (8, 50)), axis=0).astype(np.float32)
+    zero = jnp.zeros((8, 2, 50))
+    surfaces = tr.Surfaces(jnp.asarray(arc), Measurements(zero, zero, zero), *(jnp.asarray(arc),) * 4)
+    extra = rng.integers(0, 30, (3, 50)).astype(np.float32)
+    merged, positions = tr.merge_surfaces(surfaces, tr.ExtraSurfaces(*(jnp.asarray(extra),) * 3))
+    np.testing.assert_array_equal(merged.arc, np.sort(np.concatenate([arc, extra]), axis=0))
+    np.testing.assert_array_equal(tr.values_of_hits(merged.arc, positions), arc)

@@ -214,6 +214,14 @@ def test_padding_changes_nothing(event, tracks, model):
 
 
 @pytest.mark.usefixtures("quick_compile")
+def test_length_is_for_the_caller_to_choose(event, tracks, model):
+    length = LEAST_HITS + 128
+    assert_same_tracks(find_tracks(event, model, length=length, capacity=ROOMY), tracks)
+    with pytest.raises(CapacityError, match="do not fit into a capacity of 100"):
+        find_tracks(event, model, length=100)
+
+
+@pytest.mark.usefixtures("quick_compile")
 def test_one_program_equals_the_steps(event, tracks, model):
     program = jax.jit(reconstruct, static_argnames=("config", "capacity"))
     found, sizes = jax.device_get(
