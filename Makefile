@@ -8,7 +8,7 @@ OUT ?= out/demo
 # Threads of a process pool and of XLA fight for the same cores: the tests run one process a core.
 JOBS ?= 2
 
-.PHONY: demo test lint slow accelerator clean
+.PHONY: demo test lint slow accelerator protocol clean
 
 demo: $(STAMP)
 	$(BIN)/python -m recon demo tracking --output $(OUT)
@@ -32,6 +32,10 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $(STAMP)
+
+protocol: $(STAMP)
+	$(BIN)/python -m grpc_tools.protoc -I serving/protocol --include_imports \
+	  --descriptor_set_out=serving/protocol/protocol.binpb inference.proto
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info
