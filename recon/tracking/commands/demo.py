@@ -15,6 +15,7 @@ from recon.tracking.checks import padded_length
 from recon.tracking.commands.display import draw
 from recon.tracking.commands.evaluate import compare
 from recon.tracking.commands.options import Json, console, progress_bars, write_json
+from recon.tracking.commands.served import served_difference
 from recon.tracking.metrics import CandidateSelection, TargetSelection
 from recon.tracking.pipeline import find_tracks
 from recon.tracking.report import summary_table, to_json, write_report
@@ -60,6 +61,11 @@ def demo(
     pictures = draw(sample[0], found[0], model, output / "event")
     for path in (written["report"], output / "tracks.root", *pictures):
         console.print(f"wrote {path}")
+    segments, difference = served_difference(sample[0], model, output / "models", length)
+    console.print(
+        f"a server in a second process scored {segments:,} segments: largest difference {difference:.1e} from the "
+        "scores here"
+    )
     write_json(
         json, to_json(results, title=title, selection=TargetSelection(), candidates=CandidateSelection())
     )
