@@ -99,6 +99,8 @@ def test_mutual_tls(repository, tmp_path):
     [
         ("http://host", {}, "url 'http://host'"),
         ("grpc://", {}, "url 'grpc://'"),
+        ("grpc://host", {}, "url 'grpc://host'"),
+        ("grpc://host:8001,http://other:8000", {}, "HOST:PORT"),
         ("grpc://a:1,grpc://a:1", {}, "names a server twice"),
         ("local:", {}, "'local:FOLDER' is allowed"),
         ("grpc://a:1", {"mode": "later"}, "mode = 'later'"),
