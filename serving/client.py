@@ -132,21 +132,11 @@ class InferenceSession:
         Raises:
             InvalidInput: names the input, what was given and what is allowed. Whatever fails later, `produce` raises.
         """
-        check_inputs(self.metadata, inputs)
-        request = InferRequest(
-            model=self.model,
-            version=self.version,
-            id=str(next(self._ids)),
-            inputs=dict(inputs),
-            outputs=self._outputs,
-            priority=self._priority,
-        )
-        call = Call(self, request, Course(self._health, self._policy, self._counters))
+        call = self._call(inputs)
         with self._lock:
             if self._closed:
                 raise ServingError("the session is closed")
             self._calls.add(call)
-        self._counters.add("calls")
         call.future.add_done_callback(lambda _: self._ended(call))
         if self.mode == "sync":
             call.run()
@@ -169,19 +159,47 @@ class InferenceSession:
 
     def infer(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """`acquire` and `produce`."""
-        return self.produce(self.acquire(inputs))
+        if self.mode != "sync":
+            return self.produce(self.acquire(inputs))
+        # The shortest way: nobody else can wait for this call.
+        call = self._call(inputs)
+        try:
+            return call.evaluate()
+        except BaseException:
+            self._counters.add("failures")
+            raise
+
+    def _call(self, inputs: Mapping[str, np.ndarray]) -> Call:
+        check_inputs(self.metadata, inputs)
+        request = InferRequest(
+            model=self.model,
+            version=self.version,
+            id=str(next(self._ids)),
+            inputs=dict(inputs),
+            outputs=self._outputs,
+            priority=self._priority,
+        )
+        if self._closed:
+            raise ServingError("the session is closed")
+        self._counters.add("calls")
+        return Call(self, request, Course(self._health, self._policy, self._counters))
 
     def in_thread(self, work: Callable[[], None]) -> None:
         """Run something on one of the session's threads; for its calls."""
-        self._threads.submit(work)
+        try:
+            self._threads.submit(work)
+        except RuntimeError as error:
+            raise ServingError("the session is closed") from error
+
+    def count(self, name: str) -> None:
+        """Add one to a counter; for its calls."""
+        self._counters.add(name)
 
     def _ended(self, call: Call) -> None:
         with self._lock:
             self._calls.discard(call)
         if call.future.cancelled():
             self._counters.add("cancelled")
-        elif call.future.exception() is not None:
-            self._counters.add("failures")
 
     def close(self) -> None:
         """Cancel what is on its way and hang up."""

@@ -22,7 +22,10 @@ class Session(Protocol):
     mode: str
 
     def in_thread(self, work: Callable[[], None]) -> None:
-        """Run something on one of the session's threads."""
+        """Run something on one of the session's threads; raises a `ServingError` if it is closed."""
+
+    def count(self, name: str) -> None:
+        """Add one to a counter."""
 
 
 class Call:
@@ -68,6 +71,7 @@ class Call:
             return
         error = inner.exception()
         if error is None:
+            self.course.answered()
             self._answer(inner.result())
         elif isinstance(error, ServingError):
             self._go_on(error)
@@ -77,7 +81,7 @@ class Call:
     def _go_on(self, error: ServingError) -> None:
         try:
             self.session.in_thread(lambda: self._resume(error))
-        except RuntimeError:
+        except ServingError:
             # The session was closed meanwhile.
             self._fail(error)
 
@@ -93,23 +97,36 @@ class Call:
         self._run(self.course.first())
 
     def _run(self, first: Step) -> None:
-        step: Step | None = first
-        while step is not None and not self.future.cancelled():
+        try:
+            arrays = self.evaluate(first)
+        except CancelledError:
+            self.future.cancel()
+        except BaseException as error:  # whatever it was, who waits must hear of it
+            self._fail(error)
+        else:
+            self._answer(arrays)
+
+    def evaluate(self, first: Step | None = None) -> Arrays:
+        """All tries on this thread, past the future.
+
+        Args:
+            first: where to go on; `None` to begin.
+
+        Raises:
+            ServingError: no try brought an answer.
+            CancelledError: the call was given up.
+        """
+        step = first or self.course.first()
+        while True:
             if step.pause and self._is_cancelled_within(step.pause):
-                return
+                raise CancelledError
             try:
-                self._answer(self._try(step.endpoint))
-                return
-            except CancelledError:
-                self.future.cancel()
-                return
+                return self._try(step.endpoint)
             except ServingError as error:
-                step = self.course.after(error)
-                if step is None:
-                    self._fail(error)
-            except BaseException as error:  # whatever it was, who waits must hear of it
-                self._fail(error)
-                return
+                following = self.course.after(error)
+                if following is None:
+                    raise
+                step = following
 
     def _is_cancelled_within(self, seconds: float) -> bool:
         """Pause between two tries."""
@@ -122,11 +139,14 @@ class Call:
         return True
 
     def _try(self, endpoint: Endpoint) -> Arrays:
+        if self.future.cancelled():
+            raise CancelledError
         if not endpoint.is_verified:
             endpoint.verify()
-        if self.session.mode == "sync":
-            return endpoint.infer(self.request)
-        return self._begin(endpoint).result()
+        is_sync = self.session.mode == "sync"
+        arrays = endpoint.infer(self.request) if is_sync else self._begin(endpoint).result()
+        self.course.answered()
+        return arrays
 
     def _begin(self, endpoint: Endpoint) -> Future[Arrays]:
         self._current = inner = endpoint.start(self.request)
@@ -135,12 +155,13 @@ class Call:
         return inner
 
     def _answer(self, arrays: Arrays) -> None:
-        self.course.answered()
         if self.future.set_running_or_notify_cancel():
             self.future.set_result(arrays)
 
     def _fail(self, error: BaseException) -> None:
         if self.future.set_running_or_notify_cancel():
+            # Before the waiting side wakes up and looks.
+            self.session.count("failures")
             self.future.set_exception(error)
 
 

@@ -116,7 +116,7 @@ class GrpcEndpoint:
 
     def __init__(self, target: str, *, model: str, connection: Connection) -> None:
         self.name = f"grpc://{target}"
-        self.is_verified = False
+        self.is_verified = self._was_ready = False
         self.expected: Description | None = None
         self._model, self._connection = model, connection
         self._metadata = (("authorization", f"Bearer {connection.token}"),) if connection.token else None
@@ -132,10 +132,18 @@ class GrpcEndpoint:
         self._infer: Any = self._channel.unary_unary(f"/{SERVICE}/ModelInfer")
         self._lock = threading.Lock()
         self._forgetting: set[Any] = set()
+        # A server that was away may be another one: its artefact is compared again before the next call.
+        self._channel.subscribe(self._changed)
         self._regions: Regions | None = None
         if connection.shared_memory and local:
             pool = SegmentPool(self._register, self._unregister)
             self._regions = Regions(pool, connection.shared_memory, self.name)
+
+    def _changed(self, state: grpc.ChannelConnectivity) -> None:
+        if state is grpc.ChannelConnectivity.READY:
+            self._was_ready = True
+        elif self._was_ready:
+            self._was_ready = self.is_verified = False
 
     def describe(self, version: str) -> Description:
         """What the server says about the model.

@@ -62,6 +62,8 @@ class LocalEndpoint:
 
     def load(self) -> Dataplane:
         """The dataplane, with the model loaded and warm."""
+        if self._dataplane is not None:
+            return self._dataplane
         with self._loading:
             if self._dataplane is None:
                 # JAX takes a second to import: a session whose servers answer never needs it.
@@ -106,16 +108,8 @@ class LocalEndpoint:
         return outer
 
     def _own(self, request: InferRequest) -> InferRequest:
-        deadline = None if self._timeout is None else time.monotonic() + self._timeout
-        return InferRequest(
-            model=request.model,
-            version=self._version,
-            id=request.id,
-            inputs=request.inputs,
-            outputs=request.outputs,
-            priority=request.priority,
-            deadline=deadline,
-        )
+        request.deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        return request
 
     def close(self) -> None:
         """Answer what is queued and stop."""

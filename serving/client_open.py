@@ -95,13 +95,19 @@ def _describe(servers: list[GrpcEndpoint], version: str, *, has_fallback: bool) 
 def _targets(url: str) -> list[str]:
     parts = [part.strip() for part in url.split(",")]
     targets = [part.removeprefix(GRPC) for part in parts]
-    if not url.startswith(GRPC) or any(
-        "://" in target or not target.rpartition(":")[2] for target in targets
-    ):
+    if not url.startswith(GRPC) or not all(map(_is_target, targets)):
         raise InvalidInput(f"url {url!r}; 'grpc://HOST:PORT[,grpc://HOST:PORT]' or 'local:FOLDER' is allowed")
     if len(set(targets)) < len(targets):
         raise InvalidInput(f"url {url!r} names a server twice")
     return targets
+
+
+def _is_target(target: str) -> bool:
+    """Whether it is HOST:PORT or unix:PATH; without a port gRPC would silently take 443."""
+    host, _, port = target.rpartition(":")
+    if host == "unix":
+        return bool(port)
+    return bool(host) and "/" not in host and port.isdecimal()
 
 
 def _folder(url: str) -> Path:

@@ -187,7 +187,7 @@ class Course:
 
     def __init__(self, health: Health, policy: Policy, counters: Counters) -> None:
         self._health, self._policy, self._counters = health, policy, counters
-        self._places = list(health.order())
+        self._places = health.order()
         self._at, self._tries = 0, 0
 
     def first(self) -> Step:

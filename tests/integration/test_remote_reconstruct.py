@@ -28,7 +28,7 @@ def part_of(event, seed):
     """The hits of some hard particles of a real event, in another order: they fit into the smallest program."""
     particles = event.particles
     hard = np.flatnonzero(np.hypot(particles.momentum[:, 0], particles.momentum[:, 1]) > 1.5)
-    chosen = np.random.default_rng(seed).permutation(hard)[:25]
+    chosen = np.random.default_rng(seed).permutation(hard)[:18]
     rows = np.random.default_rng(seed).permutation(np.flatnonzero(np.isin(particles.hit_particle, chosen)))[
         :512
     ]

@@ -189,6 +189,23 @@ def test_a_restarted_server_is_found_again_and_must_serve_the_same(repository, m
         changed.close(1.0)
 
 
+def test_a_server_that_was_replaced_while_nothing_was_asked_is_not_believed(
+    repository, tmp_path, executables
+):
+    artifacts.mlp(tmp_path, seed=4)
+    changed = Repository(tmp_path)
+    changed.start()
+    with serving(repository) as server:
+        session = InferenceSession(server.url, model="mlp")
+        check(session.infer({"x": rows(1)}), rows(1))
+    with session, serving(changed, server.port) as other:
+        time.sleep(0.5)
+        with pytest.raises(ArtifactError, match="checksum"):
+            session.infer({"x": rows(1)})
+        assert other.asked == 0
+    changed.close(1.0)
+
+
 def patiently(session, x):
     """The answer once the connection is back."""
     until = time.monotonic() + 5

@@ -1,6 +1,7 @@
 """The client's settings: shared memory, compression, tokens, certificates, and what is refused."""
 
 import gc
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 
 from serving.client import InferenceSession, engine
 from serving.client_grpc import ClientTls
-from serving.errors import ArtifactError, InvalidInput, ModelNotFound, Unauthenticated
+from serving.errors import ArtifactError, InvalidInput, ModelNotFound, ServerUnreachable, Unauthenticated
 from serving.repository import Repository
+from serving.security import TlsFiles
 from tests.serving import artifacts
 from tests.serving.planes import MODES, check, counted, rows, serving
 
@@ -71,11 +73,34 @@ def test_token(repository):
             check(session.infer({"x": rows(1)}), rows(1))
 
 
+def test_mutual_tls(repository, tmp_path):
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem",
+         "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    files = TlsFiles(certificate=certificate, key=key, client_authority=certificate)
+    with serving(repository, tls=files, token="secret") as server:
+        address = f"grpc://localhost:{server.port}"
+        ours = ClientTls(authority=certificate, certificate=certificate, key=key)
+        with InferenceSession(address, model="mlp", tls=ours, token="secret") as session:
+            check(session.infer({"x": rows(1)}), rows(1))
+        named = ClientTls(authority=certificate, certificate=certificate, key=key, server_name="localhost")
+        with InferenceSession(server.url, model="mlp", tls=named, token="secret") as session:
+            check(session.infer({"x": rows(1)}), rows(1))
+        for tls in (ClientTls(authority=certificate), True, False):
+            with pytest.raises(ServerUnreachable):
+                InferenceSession(address, model="mlp", tls=tls, token="secret", timeout=2)
+
+
 @pytest.mark.parametrize(
     ("url", "settings", "message"),
     [
         ("http://host", {}, "url 'http://host'"),
         ("grpc://", {}, "url 'grpc://'"),
+        ("grpc://host", {}, "url 'grpc://host'"),
+        ("grpc://host:8001,http://other:8000", {}, "HOST:PORT"),
         ("grpc://a:1,grpc://a:1", {}, "names a server twice"),
         ("local:", {}, "'local:FOLDER' is allowed"),
         ("grpc://a:1", {"mode": "later"}, "mode = 'later'"),
