@@ -56,7 +56,10 @@ USER_ERROR = 2
 
 
 PLUGINS = "recon.commands"
-"""Group of entry points: commands of one word that other packages bring, called with the rest of the line."""
+"""Group of entry points: commands that other packages bring, called with the rest of the line.
+
+A dot stands for the space in a command of two words.
+"""
 
 
 def _plugins() -> dict[str, Any]:
@@ -66,7 +69,9 @@ def _plugins() -> dict[str, Any]:
 def _usage() -> str:
     lines = [f"recon {__version__}: recon VERB TASK [options], recon VERB TASK --help for the options", ""]
     lines += [f"  recon {verb:<12}{task:<10} {text}" for (verb, task), (_, text) in COMMANDS.items()]
-    lines += [f"  recon {name:<12}{'':<10} from {found.value}" for name, found in sorted(_plugins().items())]
+    for name, found in sorted(_plugins().items()):
+        verb, _, task = name.partition(".")
+        lines.append(f"  recon {verb:<12}{task:<10} from {found.value}")
     return "\n".join(lines)
 
 
@@ -82,9 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     command = (words[0] if words else "", words[1] if len(words) > 1 else "")
     if command not in COMMANDS:
-        plugin = _plugins().get(command[0])
-        if plugin is not None:
-            return int(plugin.load()(words[1:]))
+        plugins = _plugins()
+        for length in (2, 1):
+            if plugin := plugins.get(".".join(words[:length])):
+                return int(plugin.load()(words[length:]))
         print(_usage())
         if not words or not {"-h", "--help"}.isdisjoint(command):
             return 0
