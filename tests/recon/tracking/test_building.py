@@ -158,7 +158,8 @@ def test_attach_equals_its_twin(seed, rounds, max_hits):
     config = replace(CONFIG, attach_rounds=rounds, max_hits=max_hits)
     chains = chains_of(edges)
     expected = slow.attach_loose(*chains, *edges, config)
-    assert (expected != chains.head).any()
+    # A low limit may leave nothing to attach.
+    assert (expected != chains.head).any() or max_hits < CONFIG.max_hits
     np.testing.assert_array_equal(attach_jit(chains, *edges, config), expected)
 
 

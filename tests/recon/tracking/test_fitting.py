@@ -302,7 +302,9 @@ def test_fit_and_clean_is_the_fit_of_what_is_left(smeared: Sample, rounds: int) 
     removed = np.asarray(left)[:, 1] < 0
     assert removed.mean() > 0.9 if rounds else not removed[smeared.world.hits[:, 1] >= 0].any()
     sigma = np.sqrt(np.diagonal(expected.covariance, axis1=1, axis2=2))
-    assert (np.abs(result.parameters - expected.parameters) < 0.02 * sigma)[expected.converged].all()
+    # Without its hit a track moves by a sigma or less: what one linearisation makes of that is not exact.
+    limit = 0.1 if rounds else 0.001
+    assert (np.abs(result.parameters - expected.parameters) < limit * sigma)[expected.converged].all()
     np.testing.assert_array_equal(result.ndof, expected.ndof)
     assert not np.asarray(result.hit_chi2).any()
 
