@@ -32,7 +32,9 @@ def keep_compiled_programs() -> None:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(directory)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
     # On some processors XLA prints, for every program it finds, that tuning hints are no features of the machine.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # JAX itself sets 1, which child processes inherit.
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 
 def _processor() -> str:
