@@ -91,7 +91,9 @@ def test_a_token_from_the_environment(server, monkeypatch):
         assert client.is_server_live(headers={"authorization": "Bearer secret"})
 
 
-def test_errors_of_users_are_one_line(tmp_path, capfd):
+def test_errors_of_users_are_one_line(tmp_path, capfd, monkeypatch):
+    # The command sets it for its own process, which is this one here: put it back for the tests that follow.
+    monkeypatch.setenv("XLA_FLAGS", "")
     assert serve(["--models", str(tmp_path / "none"), "--grpc", "-1", "--http", "-1", "--metrics", "-1"]) == 2
     assert "is no folder" in capfd.readouterr().err
     assert serve(["--models", str(tmp_path), "--grpc", "-1", "--http", "-1", "--metrics", "-1"]) == 2
