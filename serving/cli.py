@@ -6,15 +6,21 @@ import os
 import signal
 import sys
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from serving.allocator import use_jemalloc
+from serving.errors import InvalidInput, ServingError
+from serving.security import TlsFiles
+
+if TYPE_CHECKING:
+    from serving.dataplane import Dataplane
 
 USER_ERROR = 2
 
@@ -79,8 +85,6 @@ def serve(arguments: list[str]) -> int:
         flags = f"--xla_cpu_multi_thread_eigen={str(options.xla_threads > 1).lower()}"
         own = f"{flags} intra_op_parallelism_threads={options.xla_threads}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {own}".strip()
-    from serving.errors import ServingError  # noqa: PLC0415
-
     try:
         _serve(options, errors)
     except (ServingError, OSError) as error:
@@ -89,20 +93,25 @@ def serve(arguments: list[str]) -> int:
     return 0
 
 
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set; afterwards they do what they did before."""
+    stopped = threading.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stopped.set()) for number in numbers]
+    try:
+        yield stopped
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
 def _serve(options: Options, console: Console) -> None:
     from serving.dataplane import Dataplane  # noqa: PLC0415
     from serving.repository import Limits, Repository  # noqa: PLC0415
 
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    with Progress(
-        TextColumn("[cyan]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    ) as progress:
+    columns = (TextColumn("[cyan]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with _stop_signals() as stopped, Progress(*columns, console=console) as progress:
         tasks: dict[str, int] = {}
 
         def report(name: str, version: str, done: int, total: int) -> None:
@@ -125,15 +134,12 @@ def _serve(options: Options, console: Console) -> None:
                 console.print("some requests were not answered in time", style="bold red")
 
 
-def _start_fronts(options: Options, dataplane: object, fronts: ExitStack) -> dict[str, int]:
+def _start_fronts(options: Options, dataplane: Dataplane, fronts: ExitStack) -> dict[str, int]:
     """Start what was asked for; the fronts stop when the stack is left."""
-    from serving.dataplane import Dataplane  # noqa: PLC0415
     from serving.grpc_server import GrpcFront  # noqa: PLC0415
     from serving.http_server import HttpFront  # noqa: PLC0415
     from serving.metrics import MetricsFront  # noqa: PLC0415
 
-    if not isinstance(dataplane, Dataplane):
-        raise TypeError(type(dataplane))
     tls, token = _tls(options), _token(options)
     ports = {}
     if options.grpc >= 0:
@@ -166,10 +172,7 @@ def _start_fronts(options: Options, dataplane: object, fronts: ExitStack) -> dic
     return ports
 
 
-def _tls(options: Options):  # type: ignore[no-untyped-def]  # noqa: ANN202 - imported late
-    from serving.errors import InvalidInput  # noqa: PLC0415
-    from serving.security import TlsFiles  # noqa: PLC0415
-
+def _tls(options: Options) -> TlsFiles | None:
     if options.tls_certificate is None and options.tls_key is None:
         if options.tls_client_authority is not None:
             raise InvalidInput("--tls-client-authority needs --tls-certificate and --tls-key")
