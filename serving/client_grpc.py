@@ -309,6 +309,8 @@ class GrpcEndpoint:
         for call in last:
             # Its failure has been logged; the time is bounded by the call's own.
             call.exception()
+        # First: grpcio's watching thread fails on a closed channel.
+        self._channel.unsubscribe(self._changed)
         self._channel.close()
 
 
