@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -25,8 +26,11 @@ from safetensors.numpy import save_file
 from recon.errors import ConfigError
 
 FORMAT = "recon-artifact-1"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+"""Names that servers look for; a name is also a folder."""
 PLATFORMS = ("cpu", "cuda", "tpu")
 DATATYPES = {"FP32": np.float32, "INT32": np.int32, "BOOL": np.bool_, "UINT8": np.uint8}
+SOURCE_LINES = "jax_traceback_in_locations_limit"
 PACKAGES = ("recon-hep", "jax", "jaxlib", "flax", "numpy")
 
 Arrays = dict[str, Any]
@@ -94,11 +98,27 @@ class Signature:
                 raise ConfigError(
                     f"bucket {dict(bucket)}: a length of 1 or more for each of {sorted(axes)} is needed"
                 )
+        self._check_arguments(axes)
         for tensor in (*self.inputs, *self.outputs) if self.batched else ():
             if [axis for axis, n in enumerate(tensor.shape) if isinstance(n, str)] != [0]:
                 raise ConfigError(
                     f"tensor {tensor.name!r} has shape {tensor.shape}: where requests are joined the first axis is "
                     "free, and no other"
+                )
+
+    def _check_arguments(self, axes: set[str]) -> None:
+        """Masks belong to axes of the inputs and have names of their own; every length of an output is known."""
+        names = [tensor.name for tensor in self.inputs] + list(self.masks.values())
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(f"inputs and masks: {', '.join(twice)} is named twice")
+        if unknown := sorted(set(self.masks) - axes):
+            raise ConfigError(f"masks of the axes {unknown}; the inputs have {sorted(axes)}")
+        for tensor in self.outputs:
+            free = {n for n in tensor.shape if isinstance(n, str)}
+            if unknown := sorted(free - axes - set(self.counts)):
+                raise ConfigError(
+                    f"output {tensor.name!r} has the axes {unknown}; known are {sorted(axes)} of the inputs and "
+                    f"{sorted(self.counts)} of the counts"
                 )
 
 
@@ -140,13 +160,9 @@ def export_model(
         The folder `directory/name/version`.
 
     Raises:
-        ConfigError: a bad version, or the artefact exists.
+        ConfigError: a bad name or version, the artefact exists, or the program's outputs are not the signature's.
     """
-    if not (version.isascii() and version.isdecimal() and int(version) > 0):
-        raise ConfigError(f"version {version!r}; a whole number of 1 or more is allowed")
-    target = directory / name / version
-    if target.exists() and not overwrite:
-        raise ConfigError(f"{target} exists; choose another version, or say that it may be overwritten")
+    target = _target(directory, name, version, overwrite=overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Next to the target but not a version: a server that looks meanwhile sees all of it or nothing.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as temporary:
@@ -175,10 +191,32 @@ def export_model(
             "files": {path.name: _entry(path) for path in sorted(folder.iterdir())},
         }
         (folder / "manifest.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        folder.rename(target)
+        _replace(target, folder, Path(temporary) / "old")
     return target
+
+
+def _target(directory: Path, name: str, version: str, *, overwrite: bool) -> Path:
+    """The folder of an artefact that may be written."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"name {name!r}; letters, digits, _, - and . are allowed, no - or . in front")
+    if not re.fullmatch("[1-9][0-9]*", version):
+        raise ConfigError(f"version {version!r}; a whole number of 1 or more is allowed")
+    target = directory / name / version
+    if target.exists() and not overwrite:
+        raise ConfigError(f"{target} exists; choose another version, or say that it may be overwritten")
+    return target
+
+
+def _replace(target: Path, folder: Path, aside: Path) -> None:
+    """Put a folder in the place of another, which comes back if that fails."""
+    if target.exists():
+        target.rename(aside)
+    try:
+        folder.rename(target)
+    except OSError:
+        if aside.exists():
+            aside.rename(target)
+        raise
 
 
 def _write_programs(
@@ -217,8 +255,41 @@ def _traced(
     for axis, argument in signature.masks.items():
         inputs[argument] = jax.ShapeDtypeStruct((lengths[axis],), np.bool_)
     shapes = {key: jax.ShapeDtypeStruct(array.shape, array.dtype) for key, array in weights.items()}
-    traced = export.export(jax.jit(program), platforms=PLATFORMS)(shapes, inputs)
+    with _without_source_lines():
+        traced = export.export(jax.jit(program), platforms=PLATFORMS)(shapes, inputs)
+    _check_outputs(jax.tree.unflatten(traced.out_tree, traced.out_avals), signature, lengths)
     return traced.serialize()
+
+
+@contextmanager
+def _without_source_lines() -> Iterator[None]:
+    """Trace without file names: they differ between machines, and the same model must give the same bytes."""
+    before = getattr(jax.config, SOURCE_LINES)
+    jax.config.update(SOURCE_LINES, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(SOURCE_LINES, before)
+
+
+def _check_outputs(given: Mapping[str, Any], signature: Signature, lengths: Mapping[str, Any]) -> None:
+    """Refuse here what a server could only find out with the first request."""
+    scalars = dict.fromkeys(signature.counts.values(), "INT32")
+    scalars |= {signature.overflow: "BOOL"} if signature.overflow else {}
+    extra = tuple(Tensor(name=name, datatype=datatype, shape=()) for name, datatype in scalars.items())
+    wanted = {tensor.name: tensor for tensor in (*signature.outputs, *extra)}
+    if given.keys() != wanted.keys():
+        raise ConfigError(f"the program returns {sorted(given)}; the signature says {sorted(wanted)}")
+    for name, tensor in wanted.items():
+        # Lengths that the program counts itself are whatever it has room for.
+        shape = [str(lengths.get(n, "any") if isinstance(n, str) else n) for n in tensor.shape]
+        found = [str(length) for length in given[name].shape]
+        fits = len(shape) == len(found) and all(a in ("any", b) for a, b in zip(shape, found, strict=True))
+        if not fits or given[name].dtype != DATATYPES[tensor.datatype]:
+            raise ConfigError(
+                f"output {name!r} of the program is {given[name].dtype}[{', '.join(found)}]; "
+                f"the signature says {tensor.datatype}[{', '.join(shape)}]"
+            )
 
 
 def _entry(path: Path) -> dict[str, Any]:

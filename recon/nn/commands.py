@@ -14,26 +14,35 @@ from recon.nn.export import BATCHES, export_resnet
 def export(
     *,
     output: Annotated[Path, arg(aliases=["-o"])] = Path("models"),
+    name: str = "resnet50",
     image: int = 224,
     batches: tuple[int, ...] = BATCHES,
     seed: int = 0,
     version: str = "1",
     overwrite: bool = False,
 ) -> None:
-    """Write `resnet50_featurizer` and `resnet50_classifier` with random weights.
+    """Write ResNet-50 with random weights: `<name>_featurizer` and `<name>_classifier`.
 
     Args:
         output: the model repository.
+        name: of the artefacts.
         image: height and width, pixels.
         batches: padded numbers of images that they are compiled for.
         seed: of the weights.
         version: of the artefacts, a whole number.
         overwrite: replace artefacts of this version.
     """
-    console = Console(soft_wrap=True)
+    # Brackets in a path are no markup.
+    console = Console(soft_wrap=True, markup=False, highlight=False)
     with console.status("writing ResNet-50"):
         written = export_resnet(
-            output, image=image, batches=batches, seed=seed, version=version, overwrite=overwrite
+            output,
+            name=name,
+            image=image,
+            batches=batches,
+            seed=seed,
+            version=version,
+            overwrite=overwrite,
         )
     for folder in written:
         console.print(f"written: {folder}")

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from recon.errors import ConfigError
 from recon.export import Signature, Tensor, export_model
 from recon.io.weights import SEPARATOR, flatten_state
 from recon.nn.resnet import PRESETS, ResNet, ResNetConfig
@@ -43,6 +44,7 @@ def export_resnet(
     directory: Path,
     *,
     preset: str = "resnet50",
+    name: str | None = None,
     image: int = 224,
     seed: int = 0,
     version: str = "1",
@@ -50,18 +52,24 @@ def export_resnet(
     config: ResNetConfig | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write `<preset>_featurizer` and `<preset>_classifier` with random weights.
+    """Write `<name>_featurizer` and `<name>_classifier` with random weights.
 
     Args:
         directory: the model repository.
         preset: one of `PRESETS`.
+        name: of the artefacts; that of the preset by default.
         image: height and width, pixels.
         seed: of the weights.
         version: of both artefacts.
         batches: buckets.
         config: in place of the preset's.
         overwrite: replace artefacts of the same names and version.
+
+    Raises:
+        ConfigError: there is no such preset, or an artefact exists.
     """
+    if preset not in PRESETS:
+        raise ConfigError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
     config = config or PRESETS[preset]
     network = ResNet(config, rngs=nnx.Rngs(seed))
     shapes = {
@@ -87,7 +95,7 @@ def export_resnet(
             program,
             weights,
             signature,
-            name=f"{preset}_{part}",
+            name=f"{name or preset}_{part}",
             version=version,
             description=f"{preset} v1.5, {part}",
             provenance={"weights": "random", "seed": seed},

@@ -12,6 +12,7 @@ from recon.export import Signature, Sizes, Tensor, export_model
 from recon.nn.export import flat_function
 from recon.tracking.capacity import TrackingCapacity, TrackingSizes, capacity_for, limits
 from recon.tracking.detector import n_layers
+from recon.tracking.graph import EDGE_FEATURES, NODE_FEATURES
 from recon.tracking.pipeline import reconstruct
 from recon.tracking.scoring import network_state, network_with, score_edges
 from recon.tracking.shipped import TrackingModel
@@ -88,6 +89,11 @@ def export_network(
         by_bucket=True,
         description="graph network that scores the segments between hits",
         config=model.config.to_json(),
+        features=[
+            {"tensor": tensor, "column": column, "quantity": quantity}
+            for tensor, names in (("node_features", NODE_FEATURES), ("edge_features", EDGE_FEATURES))
+            for column, quantity in enumerate(names)
+        ],
         provenance={"card": model.card},
         overwrite=overwrite,
         report=report,
@@ -122,7 +128,7 @@ def export_chain(
 
         def program(weights: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
             tracks, needed = reconstruct(_hits(inputs), tree_of(weights), model.config, capacity)
-            return _outputs(tracks) | {"overflow": _overflow(needed, capacity)}
+            return tracks_first(tracks) | {"overflow": _overflow(needed, capacity)}
 
         return program
 
@@ -175,8 +181,12 @@ def _hits(inputs: dict[str, Any]) -> Hits:
     return Hits(**{**inputs, **numbers})
 
 
-def _outputs(tracks: Tracks) -> dict[str, Any]:
-    """Tracks first, rows without one behind; numbered anew."""
+def tracks_first(tracks: Tracks) -> dict[str, Any]:
+    """The outputs of the chain: tracks first, rows without one behind; numbered anew.
+
+    Args:
+        tracks: padded, the valid ones anywhere.
+    """
     order = jnp.argsort(~tracks.valid, stable=True)
     place = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0], dtype=order.dtype))
     number = jnp.where(tracks.hit_track >= 0, place[jnp.maximum(tracks.hit_track, 0)], NOISE)

@@ -15,16 +15,18 @@ from recon.tracking.shipped import DEFAULT, load_model
 def export(
     *,
     output: Annotated[Path, arg(aliases=["-o"])] = Path("models"),
+    name: str = "tracking",
     model: ModelName = DEFAULT,
     version: str = "1",
     hits: tuple[int, ...] = HIT_BUCKETS,
     edges: tuple[int, ...] = EDGE_BUCKETS,
     overwrite: bool = False,
 ) -> None:
-    """Write the chain (`tracking`: hits to tracks) and its network (`tracking_network`) as artefacts.
+    """Write the chain, hits to tracks, as artefact `<name>` and its network as `<name>_network`.
 
     Args:
         output: the model repository.
+        name: of the artefact of the chain.
         model: a shipped model or the directory of your own.
         version: of the artefacts, a whole number.
         hits: padded numbers of hits that the chain is compiled for.
@@ -37,6 +39,7 @@ def export(
             export_chain(
                 output,
                 finder,
+                name=name,
                 version=version,
                 buckets=hits,
                 overwrite=overwrite,
@@ -45,6 +48,7 @@ def export(
             export_network(
                 output,
                 finder,
+                name=f"{name}_network",
                 version=version,
                 buckets=edges,
                 overwrite=overwrite,
