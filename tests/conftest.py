@@ -11,3 +11,5 @@ def quick_programs():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+    # Or later tests would run what was compiled so: equal to rounding, but not to the bit, to other processes.
+    jax.clear_caches()
