@@ -12,7 +12,7 @@ import pytest
 
 import recon
 from recon.cli import COMMANDS, USER_ERROR, main
-from recon.io.root import count_events, read_events, read_tracks, write_events
+from recon.io.root import read_events, read_tracks, write_events
 from recon.io.trackml import read_event, write_event
 from recon.tracking import load_detector, load_model
 from recon.tracking.commands import options
