@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _COMPRESSION = {
     "gzip": grpc.Compression.Gzip,
     "deflate": grpc.Compression.Deflate,
 }
+WATCH_SECONDS = 5.0
+"""How long the end of the watch on a channel is waited for."""
 UNREGISTER_SECONDS = 5.0
 PUSHBACK = "grpc-retry-pushback-ms"
 _OPTIONS = (
@@ -309,9 +312,16 @@ class GrpcEndpoint:
         for call in last:
             # Its failure has been logged; the time is bounded by the call's own.
             call.exception()
-        # First: grpcio's watching thread fails on a closed channel.
-        self._channel.unsubscribe(self._changed)
+        self._end_watch()
         self._channel.close()
+
+    def _end_watch(self) -> None:
+        """Have grpcio's watching thread end; it looks up five times a second, and fails on a closed channel."""
+        self._channel.unsubscribe(self._changed)
+        watch = getattr(self._channel, "_connectivity_state", None)
+        until = time.monotonic() + WATCH_SECONDS
+        while getattr(watch, "polling", False) and time.monotonic() < until:
+            time.sleep(0.01)
 
 
 def _channel(target: str, connection: Connection) -> grpc.Channel:
