@@ -244,7 +244,7 @@ class GrpcEndpoint:
     def _finish(self, answer: bytes, request: InferRequest, lease: Lease | None) -> Arrays:
         """The arrays of an answer."""
         try:
-            response = parse_response(answer)
+            response = parse_response(answer, lease.request.outputs if lease is not None else ())
         except InvalidInput as error:
             raise InferenceFailed(f"{self.name}: the answer cannot be read: {error}") from error
         if self._regions is None:

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote
 
-import grpc
 from google.protobuf import json_format
+from google.protobuf.message import DecodeError
 
 from serving.dataplane import Dataplane
-from serving.errors import (
-    CLASS_HEADER,
-    InvalidInput,
-    Overloaded,
-    PermissionDenied,
-    ServingError,
-    Unimplemented,
-    status_of,
-)
-from serving.protocol.codec import build_response, parameter_values, parse_request
+from serving.errors import InvalidInput, PermissionDenied, Unimplemented
+from serving.grpc_calls import Context, deadline_of, is_local, text_of
+from serving.protocol.codec import build_response, parse_request
 from serving.protocol.messages import message
-from serving.security import is_loopback
+from serving.protocol.tensors import parameter_values
 from serving.shared_memory import SharedMemory
 from serving.types import BatchStatistics, Duration, ModelStatistics, TensorSpec
-
-Context = grpc.ServicerContext
-
-FOREVER = 1e8
-"""Seconds beyond which a deadline is none."""
 
 
 class Handlers:
@@ -45,15 +31,7 @@ class Handlers:
     def infer(self, data: bytes, context: Context) -> bytes:
         """ModelInfer on the bytes of its messages."""
         request = parse_request(data, lambda: self._memory(context))
-        left = context.time_remaining()
-        # Without a deadline grpcio gives a time that no clock can hold.
-        if left is not None and left < FOREVER:
-            request.deadline = time.monotonic() + left
-        timeout = request.parameters.get("timeout")
-        if timeout is not None:
-            request.deadline = min(
-                request.deadline or float("inf"), time.monotonic() + _microseconds(timeout)
-            )
+        request.deadline = deadline_of(context, request.parameters.get("timeout"))
         request.is_wanted = context.is_active
         return build_response(self.dataplane.infer(request))
 
@@ -63,19 +41,18 @@ class Handlers:
             answer = message("ModelStreamInferResponse")()
             try:
                 answer.infer_response.MergeFromString(self.infer(data, context))
-            except ServingError as error:
-                answer.error_message = str(error)
+            except Exception as error:
+                answer.error_message = text_of(error)
                 answer.infer_response.id = _id_of(data)
             answer.infer_response.parameters["triton_final_response"].bool_param = True
             yield answer.SerializeToString()
 
     def _memory(self, context: Context) -> SharedMemory:
         """The registered regions, for callers on this host."""
-        peer = unquote(context.peer())
-        kind, _, address = peer.partition(":")
-        host = address.rpartition(":")[0].strip("[]")
-        if kind != "unix" and not is_loopback(host):
-            raise PermissionDenied(f"shared memory is for callers on this host; the call came from {peer}")
+        if not is_local(context):
+            raise PermissionDenied(
+                f"shared memory is for callers on this host; the call came from {context.peer()}"
+            )
         return self.dataplane.shared_memory
 
     def ServerLive(self, request: Any, context: Context) -> Any:
@@ -180,41 +157,11 @@ class Handlers:
         return answer
 
 
-def guarded(method: Callable[[Any, Context], Any]) -> Callable[[Any, Context], Any]:
-    """Turn errors into status codes."""
-
-    def call(request: Any, context: Context) -> Any:
-        try:
-            return method(request, context)
-        except Exception as error:
-            abort(error, context)
-
-    return call
-
-
-def abort(error: Exception, context: Context) -> None:
-    """End a call with the status of an error; raises."""
-    known = isinstance(error, ServingError)
-    trailer = [(CLASS_HEADER, type(error).__name__)] if known else []
-    if isinstance(error, Overloaded):
-        trailer.append(("grpc-retry-pushback-ms", str(max(1, round(1000 * error.retry_after)))))
-    context.set_trailing_metadata(tuple(trailer))
-    text = str(error) if known else f"unexpected {type(error).__name__}: {error}"
-    context.abort(getattr(grpc.StatusCode, status_of(error).grpc), text)
-
-
-def _microseconds(value: Any) -> float:
-    """The parameter "timeout" in seconds."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidInput(f"parameter 'timeout' is {value!r}; a whole number of microseconds is allowed")
-    return min(value / 1e6, FOREVER)
-
-
 def _id_of(data: bytes) -> str:
     """The id of a request that failed, so that the caller can tell which."""
     try:
         return str(message("ModelInferRequest").FromString(data).id)
-    except Exception:
+    except DecodeError:
         return ""
 
 

@@ -13,7 +13,8 @@ from grpc_reflection.v1alpha import reflection
 
 from serving.dataplane import Dataplane
 from serving.errors import ServingError, Unauthenticated
-from serving.grpc_handlers import Context, Handlers, guarded
+from serving.grpc_calls import REFUSING, Context, LongCalls, abort, guarded
+from serving.grpc_handlers import Handlers
 from serving.protocol.messages import POOL, SERVICE, message, methods
 from serving.security import TlsFiles, check_token
 
@@ -31,6 +32,8 @@ class GrpcFront:
         port: 0 for any free one.
         threads: calls at the same time.
         waiting: calls that may wait for a thread; the rest is refused.
+        streams: of ModelStreamInfer at the same time; each has a thread of its own.
+        watches: of the health service at the same time, likewise.
         tls: certificates; `None` serves plain text.
         token: that callers must send; `None` for none.
         max_message_bytes: longest request.
@@ -48,6 +51,8 @@ class GrpcFront:
         port: int = 8001,
         threads: int = 16,
         waiting: int = 256,
+        streams: int = 64,
+        watches: int = 64,
         tls: TlsFiles | None = None,
         token: str | None = None,
         max_message_bytes: int = 2**31 - 1,
@@ -59,17 +64,20 @@ class GrpcFront:
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_metadata_size", max_metadata_bytes),
+            # Without it, what lies between this limit and 16 KiB is refused by chance.
+            ("grpc.absolute_max_metadata_size", max_metadata_bytes),
             ("grpc.so_reuseport", 0),
         ]
+        self._streams, self._watches = LongCalls(streams, "streams"), LongCalls(watches, "watches")
         interceptors: list[grpc.ServerInterceptor] = [_TokenInterceptor(token)] if token is not None else []
         self._server = grpc.server(
             ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
             options=options,
             interceptors=interceptors,
-            maximum_concurrent_rpcs=threads + waiting,
+            maximum_concurrent_rpcs=threads + waiting + streams + watches + 2 * REFUSING,
         )
-        self._server.add_generic_rpc_handlers((_service(Handlers(dataplane)),))
-        health_pb2_grpc.add_HealthServicer_to_server(_Health(dataplane), self._server)
+        self._server.add_generic_rpc_handlers((_service(Handlers(dataplane), self._streams),))
+        health_pb2_grpc.add_HealthServicer_to_server(_Health(dataplane, self._watches), self._server)
         names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server, _with_health())
 
@@ -89,13 +97,15 @@ class GrpcFront:
     def stop(self, grace: float = 0.0) -> None:
         """Take no more calls, let those that run finish for `grace` seconds."""
         self._server.stop(grace).wait()
+        self._streams.close()
+        self._watches.close()
 
 
-def _service(handlers: Handlers) -> grpc.GenericRpcHandler:
+def _service(handlers: Handlers, streams: LongCalls) -> grpc.GenericRpcHandler:
     """ModelInfer and its stream on bytes, everything else on messages."""
     table: dict[str, grpc.RpcMethodHandler] = {
         "ModelInfer": grpc.unary_unary_rpc_method_handler(guarded(handlers.infer)),
-        "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(handlers.stream),
+        "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(streams.run(handlers.stream)),
     }
     for name, method in methods().items():
         if name not in table:
@@ -128,26 +138,30 @@ def _with_health() -> Any:
 class _Health(health_pb2_grpc.HealthServicer):
     """grpc.health.v1: serving while the dataplane is ready."""
 
-    def __init__(self, dataplane: Dataplane) -> None:
+    def __init__(self, dataplane: Dataplane, watches: LongCalls) -> None:
         self._dataplane = dataplane
+        self.Watch = watches.run(self._watch)
 
-    def _status(self) -> Any:
+    def _status(self, service: str) -> Any:
         response = health_pb2.HealthCheckResponse
+        if service not in {"", SERVICE}:
+            return response(status=response.SERVICE_UNKNOWN)
         return response(status=response.SERVING if self._dataplane.ready() else response.NOT_SERVING)
 
     def Check(self, request: Any, context: Context) -> Any:
         """The state now."""
-        if request.service not in {"", SERVICE}:
+        found = self._status(request.service)
+        if found.status == found.SERVICE_UNKNOWN:
             context.abort(
                 grpc.StatusCode.NOT_FOUND, f"there is no service {request.service!r}; {SERVICE!r} is known"
             )
-        return self._status()
+        return found
 
-    def Watch(self, request: Any, context: Context) -> Iterator[Any]:
+    def _watch(self, request: Any, context: Context) -> Iterator[Any]:
         """The state whenever it changes."""
         last = None
         while context.is_active():
-            status = self._status()
+            status = self._status(request.service)
             if status != last:
                 last = status
                 yield status
@@ -173,13 +187,13 @@ class _TokenInterceptor(grpc.ServerInterceptor):
         try:
             check_token(self._token, header if isinstance(header, str) else None)
         except Unauthenticated as error:
-            return _refusing(handler, str(error))
+            return _refusing(handler, error)
         return handler
 
 
-def _refusing(handler: grpc.RpcMethodHandler, text: str) -> grpc.RpcMethodHandler:
+def _refusing(handler: grpc.RpcMethodHandler, error: ServingError) -> grpc.RpcMethodHandler:
     def refuse(request: Any, context: Context) -> Any:
-        context.abort(grpc.StatusCode.UNAUTHENTICATED, text)
+        abort(error, context)
 
     if handler.response_streaming:
         kind = (

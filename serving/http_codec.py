@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from serving.errors import InvalidInput
-from serving.protocol.codec import MAX_BYTES, set_parameters
+from serving.protocol.codec import set_parameters
+from serving.protocol.tensors import check_bools, checked
 from serving.shared_memory import SharedMemory
-from serving.types import DATATYPES, InferRequest, InferResponse, OutputTensor, Region, RequestedOutput
+from serving.types import InferRequest, InferResponse, OutputTensor, Region, RequestedOutput
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
@@ -137,16 +138,15 @@ def _input(
     shape, datatype = _take(entry, "shape", list, what), _take(entry, "datatype", str, what)
     if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape):
         raise InvalidInput(f"{what} has the shape {shape}; lengths of 0 or more are allowed")
-    if datatype not in DATATYPES:
-        raise InvalidInput(f"{what} has the datatype {datatype!r}; allowed are {', '.join(DATATYPES)}")
-    dtype, lengths = DATATYPES[datatype], tuple(shape)
+    lengths = tuple(shape)
+    dtype = checked(what, datatype, lengths)
     needed = prod(lengths) * dtype.itemsize
-    if needed > MAX_BYTES:
-        raise InvalidInput(f"{what} of shape {shape} has {needed} bytes; {MAX_BYTES} are allowed")
     parameters = _take(entry, "parameters", dict, what, {})
     region = _region(parameters, what)
     if region is not None:
-        return shared_memory().view(region, dtype, lengths)
+        array = shared_memory().view(region, dtype, lengths)
+        check_bools(array, what)
+        return array
     if "binary_data_size" in parameters:
         size = _take(parameters, "binary_data_size", int, what)
         if size != needed:
@@ -156,7 +156,9 @@ def _input(
         start = tail.take(size, name)
         if not size:
             return np.zeros(lengths, dtype)
-        return np.frombuffer(tail.body, dtype, prod(lengths), start).reshape(lengths)
+        array = np.frombuffer(tail.body, dtype, prod(lengths), start).reshape(lengths)
+        check_bools(array, what)
+        return array
     return _from_numbers(_take(entry, "data", list, what), dtype, lengths, what)
 
 

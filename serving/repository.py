@@ -25,7 +25,7 @@ Control = Literal["none", "explicit", "poll"]
 Report = Callable[[str, str, int, int], None]
 """Hears (model, version, buckets done, buckets in all) while a model warms up."""
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")  # no file has a longer name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,9 @@ class SharedMemory:
     """The registered regions of a server; safe for threads.
 
     A mapping lives until it is unregistered and the last array that looks into it is gone.
+
+    A client that cuts its segment short is refused before the memory is touched: touching it would end the process.
+    One that does so while its own request runs can still do that, which is one reason why only this host may use it.
     """
 
     def __init__(self) -> None:
@@ -84,7 +87,7 @@ class SharedMemory:
             return [mapped.status for mapped in self._regions.values()]
 
     def view(self, region: Region, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
-        """A tensor in shared memory, without a copy.
+        """A tensor in shared memory, without a copy and read only.
 
         Raises:
             InvalidInput: it does not lie within the region, or its place has another length than its shape says.
@@ -95,8 +98,9 @@ class SharedMemory:
                 f"shared memory {region.name!r}: byte_size {region.byte_size} for shape {list(shape)}; "
                 f"{needed} is allowed"
             )
-        array = np.frombuffer(*self._place(region, dtype, needed))
-        return array.reshape(shape)
+        array = np.frombuffer(*self._place(region, dtype, needed)).reshape(shape)
+        array.flags.writeable = False
+        return array
 
     def place(self, region: Region, array: np.ndarray) -> None:
         """Write a tensor.
@@ -123,7 +127,13 @@ class SharedMemory:
                 f"shared memory {region.name!r}: offset {region.offset} and byte_size {region.byte_size} leave the "
                 f"region of {end} bytes"
             )
-        return mapped.memory, dtype, needed // dtype.itemsize, mapped.status.offset + region.offset
+        length, start = mapped.memory.size(), mapped.status.offset + region.offset
+        if start + needed > length:
+            raise InvalidInput(
+                f"shared memory {region.name!r}: segment {mapped.status.key!r} has shrunk to {length} bytes; "
+                f"{start + needed} are needed"
+            )
+        return mapped.memory, dtype, needed // dtype.itemsize, start
 
     def _get(self, name: str) -> _Mapped:
         with self._lock:

@@ -1,126 +1,52 @@
 """ModelInfer on the wire and as arrays, without a protobuf object around the numbers.
 
-Raw contents are views of the message; the description of a tensor is parsed once and found again by its bytes. Typed
-contents, which few clients send, go through protobuf.
+The description of a tensor is parsed once and found again by its bytes; its raw contents are views of the message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from serving.errors import InvalidInput
 from serving.protocol.messages import message
+from serving.protocol.tensors import (
+    LONGEST_KEPT,
+    Tensor,
+    check_bools,
+    describe,
+    parameter_values,
+    parse,
+    raw_array,
+    region_of,
+    set_values,
+    typed_array,
+)
 from serving.protocol.wire import DELIMITED, fields, varint
 from serving.shared_memory import SharedMemory
-from serving.types import (
-    DATATYPES,
-    NAMES,
-    InferRequest,
-    InferResponse,
-    OutputTensor,
-    Region,
-    RequestedOutput,
-)
+from serving.types import DATATYPES, NAMES, InferRequest, InferResponse, OutputTensor, Region, RequestedOutput
 
 MODEL, VERSION, ID, PARAMETERS, INPUTS, OUTPUTS, RAW = 1, 2, 3, 4, 5, 6, 7
 """Fields of ModelInferRequest; the response has its outputs in 5 and their bytes in 6."""
 RESPONSE_OUTPUTS, RESPONSE_RAW = 5, 6
 
-MAX_BYTES = 2**31 - 1
-"""Longest message that protobuf allows."""
 
-TYPED = {
-    "BOOL": "bool_contents",
-    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
-    "INT64": "int64_contents",
-    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
-    "UINT64": "uint64_contents",
-    "FP32": "fp32_contents",
-    "FP64": "fp64_contents",
-}
-"""Field of InferTensorContents that holds a datatype; FP16 and BF16 travel raw only."""
-
-
-class _Tensor(NamedTuple):
-    """What a message says about a tensor, apart from its values."""
-
-    name: str
-    datatype: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    region: Region | None
-    contents: Any
-
-
-@lru_cache(maxsize=4096)
-def _described(content: bytes) -> _Tensor:
-    """An InferInputTensor, or an InferOutputTensor, which looks the same."""
-    tensor = _parse(message("ModelInferRequest").InferInputTensor, content, "an input tensor")
-    name, datatype, shape = tensor.name, tensor.datatype, tuple(tensor.shape)
-    if datatype == "BYTES":
-        raise InvalidInput(
-            f"input {name!r} has the datatype BYTES; compiled models take numbers: {', '.join(DATATYPES)}"
-        )
-    if datatype not in DATATYPES:
-        raise InvalidInput(
-            f"input {name!r} has the datatype {datatype!r}; allowed are {', '.join(DATATYPES)}"
-        )
-    dtype = DATATYPES[datatype]
-    if any(length < 0 for length in shape):
-        raise InvalidInput(f"input {name!r} has the shape {list(shape)}; lengths of 0 or more are allowed")
-    if prod(shape) * dtype.itemsize > MAX_BYTES:
-        raise InvalidInput(
-            f"input {name!r} of shape {list(shape)} has {prod(shape) * dtype.itemsize} bytes; {MAX_BYTES} are allowed"
-        )
-    contents = tensor.contents if tensor.HasField("contents") else None
-    return _Tensor(name, datatype, dtype, shape, region_of(tensor.parameters, f"input {name!r}"), contents)
-
-
-def _parse(kind: Any, content: bytes, what: str) -> Any:
-    try:
-        return kind.FromString(content)
-    except DecodeError as error:
-        raise InvalidInput(f"{what} is no protobuf message: {error}") from error
-
-
-def parameter_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """InferParameter messages as values."""
-    found = {}
-    for key, value in parameters.items():
-        choice = value.WhichOneof("parameter_choice")
-        found[key] = getattr(value, choice) if choice else None
-    return found
-
-
-def region_of(parameters: Mapping[str, Any], what: str) -> Region | None:
-    """The shared-memory region that the parameters of a tensor name."""
-    values = parameter_values(parameters)
-    name = values.get("shared_memory_region")
-    if name is None:
-        return None
-    size, offset = values.get("shared_memory_byte_size"), values.get("shared_memory_offset", 0)
-    if not (
-        isinstance(name, str) and isinstance(size, int) and isinstance(offset, int) and size >= 0 <= offset
-    ):
-        raise InvalidInput(
-            f"{what}: shared_memory_region {name!r}, shared_memory_byte_size {size!r}, "
-            f"shared_memory_offset {offset!r}; a text and two numbers of 0 or more are allowed"
-        )
-    return Region(name, size, offset)
-
-
-@lru_cache(maxsize=4096)
 def _requested(content: bytes) -> RequestedOutput:
-    output = _parse(message("ModelInferRequest").InferRequestedOutputTensor, content, "a requested output")
+    return _kept_requested(content) if len(content) <= LONGEST_KEPT else _parse_requested(content)
+
+
+def _parse_requested(content: bytes) -> RequestedOutput:
+    output = parse(message("ModelInferRequest").InferRequestedOutputTensor, content, "a requested output")
     if parameter_values(output.parameters).get("classification"):
         raise InvalidInput(f"output {output.name!r}: classification is not offered; ask for the scores")
     return RequestedOutput(output.name, region_of(output.parameters, f"output {output.name!r}"))
+
+
+_kept_requested = lru_cache(maxsize=4096)(_parse_requested)
 
 
 def parse_request(data: bytes, shared_memory: Callable[[], SharedMemory]) -> InferRequest:
@@ -134,7 +60,7 @@ def parse_request(data: bytes, shared_memory: Callable[[], SharedMemory]) -> Inf
         InvalidInput: names the field, what was given and what is allowed.
     """
     texts = {MODEL: "", VERSION: "", ID: ""}
-    tensors: list[_Tensor] = []
+    tensors: list[Tensor] = []
     outputs: list[RequestedOutput] = []
     raw: list[tuple[int, int]] = []
     has_parameters = False
@@ -146,7 +72,7 @@ def parse_request(data: bytes, shared_memory: Callable[[], SharedMemory]) -> Inf
         if number == RAW:
             raw.append((start, end))
         elif number == INPUTS:
-            tensors.append(_described(data[start:end]))
+            tensors.append(describe(data[start:end], "input"))
         elif number == OUTPUTS:
             outputs.append(_requested(data[start:end]))
         elif number == PARAMETERS:
@@ -163,7 +89,7 @@ def parse_request(data: bytes, shared_memory: Callable[[], SharedMemory]) -> Inf
         outputs=tuple(outputs),
     )
     if has_parameters:
-        _set_parameters(request, data)
+        set_parameters(request, _parameters(data))
     return request
 
 
@@ -174,14 +100,14 @@ def _text(content: bytes, number: int) -> str:
         raise InvalidInput(f"field {number} of the request is no UTF-8 text: {error.reason}") from error
 
 
-def _set_parameters(request: InferRequest, data: bytes) -> None:
+def _parameters(data: bytes) -> dict[str, Any]:
+    """The parameters of a request or an answer, which have the same place in both."""
     content = b"".join(
         b"\x22" + varint(end - start) + data[start:end]
-        for number, _, start, end in fields(data)
-        if number == PARAMETERS
+        for number, kind, start, end in fields(data)
+        if number == PARAMETERS and kind == DELIMITED
     )
-    parameters = _parse(message("ModelInferRequest"), content, "the parameters").parameters
-    set_parameters(request, parameter_values(parameters))
+    return parameter_values(parse(message("ModelInferRequest"), content, "the parameters").parameters)
 
 
 def set_parameters(request: InferRequest, values: dict[str, Any]) -> None:
@@ -198,7 +124,7 @@ def set_parameters(request: InferRequest, values: dict[str, Any]) -> None:
 
 def _arrays(
     data: bytes,
-    tensors: Sequence[_Tensor],
+    tensors: Sequence[Tensor],
     raw: Sequence[tuple[int, int]],
     shared_memory: Callable[[], SharedMemory],
 ) -> dict[str, np.ndarray]:
@@ -209,7 +135,7 @@ def _arrays(
         if tensor.name in arrays:
             raise InvalidInput(f"input {tensor.name!r} is given twice")
         if tensor.region is not None:
-            arrays[tensor.name] = shared_memory().view(tensor.region, tensor.dtype, tensor.shape)
+            arrays[tensor.name] = _shared(tensor, shared_memory())
         elif raw:
             place = next(places, None)
             if place is None:
@@ -220,44 +146,23 @@ def _arrays(
                 raise InvalidInput(
                     f"input {tensor.name!r} has typed contents beside raw_input_contents; one is allowed"
                 )
-            arrays[tensor.name] = _raw(data, tensor, *place)
+            arrays[tensor.name] = raw_array(data, tensor, *place)
         else:
-            arrays[tensor.name] = _typed(tensor)
+            arrays[tensor.name] = typed_array(tensor)
     left = sum(1 for _ in places)
     if left:
         raise InvalidInput(f"raw_input_contents has {len(raw)} entries; {len(raw) - left} are allowed")
     return arrays
 
 
-def _raw(data: bytes, tensor: _Tensor, start: int, end: int) -> np.ndarray:
-    count = prod(tensor.shape)
-    needed = count * tensor.dtype.itemsize
-    if end - start != needed:
-        raise InvalidInput(
-            f"input {tensor.name!r} has {end - start} bytes in raw_input_contents; "
-            f"{needed} are allowed for {tensor.datatype} {list(tensor.shape)}"
-        )
-    if count == 0:
-        return np.zeros(tensor.shape, tensor.dtype)
-    return np.frombuffer(data, tensor.dtype, count, start).reshape(tensor.shape)
-
-
-def _typed(tensor: _Tensor) -> np.ndarray:
-    field = TYPED.get(tensor.datatype)
-    if field is None:
-        raise InvalidInput(f"input {tensor.name!r}: {tensor.datatype} is allowed in raw_input_contents only")
-    values = getattr(tensor.contents, field) if tensor.contents is not None else []
-    if len(values) != prod(tensor.shape):
-        raise InvalidInput(
-            f"input {tensor.name!r} has {len(values)} values in {field}; "
-            f"{prod(tensor.shape)} are allowed for shape {list(tensor.shape)}"
-        )
-    try:
-        return np.array(list(values), tensor.dtype).reshape(tensor.shape)
-    except OverflowError as error:
-        raise InvalidInput(
-            f"input {tensor.name!r}: a value does not fit into {tensor.datatype}: {error}"
-        ) from error
+def _shared(tensor: Tensor, memory: SharedMemory) -> np.ndarray:
+    if tensor.contents is not None:
+        raise InvalidInput(f"{tensor.what} has typed contents beside shared memory; one is allowed")
+    if tensor.region is None:
+        raise InvalidInput(f"{tensor.what} names no shared-memory region")
+    array = memory.view(tensor.region, tensor.dtype, tensor.shape)
+    check_bools(array, tensor.what)
+    return array
 
 
 def _delimited(number: int, content: bytes | memoryview) -> tuple[bytes, bytes | memoryview]:
@@ -295,25 +200,20 @@ def build_response(response: InferResponse) -> bytes:
     if response.id:
         parts += _delimited(ID, response.id.encode())
     if response.parameters:
-        parts.append(_response_parameters(response.parameters))
+        parts.append(_parameter_fields(response.parameters))
     parts += [_output_header(o.name, o.datatype, o.shape, o.region) for o in response.outputs]
     for output in response.outputs:
         parts += _delimited(RESPONSE_RAW, b"" if output.data is None else _bytes_of(output.data))
     return b"".join(parts)
 
 
-def _response_parameters(values: Mapping[str, Any]) -> bytes:
-    response = message("ModelInferResponse")()
-    for key, value in values.items():
-        kind = (
-            "bool_param"
-            if isinstance(value, bool)
-            else "int64_param"
-            if isinstance(value, int)
-            else "string_param"
-        )
-        setattr(response.parameters[key], kind, value)
-    content: bytes = response.SerializeToString()
+def _parameter_fields(values: Mapping[str, Any], priority: int = 0) -> bytes:
+    """Parameters of a request or an answer."""
+    holder = message("ModelInferRequest")()
+    set_values(holder.parameters, values)
+    if priority:
+        holder.parameters["priority"].uint64_param = priority
+    content: bytes = holder.SerializeToString()
     return content
 
 
@@ -346,10 +246,8 @@ def build_request(request: InferRequest, regions: Mapping[str, Region] | None = 
     parts: list[bytes | memoryview] = [_texts(request.model, request.version)]
     if request.id:
         parts += _delimited(ID, request.id.encode())
-    if request.priority:
-        priority = message("ModelInferRequest")()
-        priority.parameters["priority"].uint64_param = request.priority
-        parts.append(priority.SerializeToString())
+    if request.priority or request.parameters:
+        parts.append(_parameter_fields(request.parameters, request.priority))
     parts += [_input_header(name, a.dtype, a.shape, regions.get(name)) for name, a in request.inputs.items()]
     parts += [_requested_header(output) for output in request.outputs]
     for name, array in request.inputs.items():
@@ -358,38 +256,57 @@ def build_request(request: InferRequest, regions: Mapping[str, Region] | None = 
     return b"".join(parts)
 
 
-def parse_response(data: bytes) -> InferResponse:
+def parse_response(data: bytes, asked: Iterable[RequestedOutput] = ()) -> InferResponse:
     """A ModelInferResponse; outputs are read-only views of the message.
+
+    Args:
+        data: the message.
+        asked: outputs of the request: where a server does not repeat the region that it wrote to.
 
     Raises:
         InvalidInput: it is none.
     """
     texts = {MODEL: "", VERSION: "", ID: ""}
-    tensors: list[_Tensor] = []
+    tensors: list[Tensor] = []
     raw: list[tuple[int, int]] = []
+    has_parameters = False
     for number, kind, start, end in fields(data):
         if kind != DELIMITED:
             continue
         if number == RESPONSE_OUTPUTS:
-            tensors.append(_described(data[start:end]))
+            tensors.append(describe(data[start:end], "output"))
         elif number == RESPONSE_RAW:
             raw.append((start, end))
+        elif number == PARAMETERS:
+            has_parameters = True
         elif number in texts:
             texts[number] = _text(data[start:end], number)
-    if len(tensors) != len(raw):
+    if raw and len(tensors) != len(raw):
         raise InvalidInput(
             f"the answer has {len(tensors)} outputs and {len(raw)} raw contents; equal numbers are allowed"
         )
-    outputs = []
-    for tensor, place in zip(tensors, raw, strict=True):
-        array = None if tensor.region is not None else _raw(data, tensor, *place)
-        outputs.append(
-            OutputTensor(
-                name=tensor.name,
-                datatype=tensor.datatype,
-                shape=tensor.shape,
-                data=array,
-                region=tensor.region,
-            )
-        )
-    return InferResponse(model=texts[MODEL], version=texts[VERSION], id=texts[ID], outputs=outputs)
+    regions = {output.name: output.region for output in asked}
+    # Other servers answer with typed contents, then for all outputs.
+    places: list[tuple[int, int] | None] = [*raw] if raw else [None] * len(tensors)
+    return InferResponse(
+        model=texts[MODEL],
+        version=texts[VERSION],
+        id=texts[ID],
+        outputs=[
+            _output(data, tensor, place, regions.get(tensor.name))
+            for tensor, place in zip(tensors, places, strict=True)
+        ],
+        parameters=_parameters(data) if has_parameters else {},
+    )
+
+
+def _output(data: bytes, tensor: Tensor, place: tuple[int, int] | None, asked: Region | None) -> OutputTensor:
+    """An output of an answer."""
+    region, array = tensor.region, None
+    if region is None and asked is not None and tensor.contents is None and prod(tensor.shape) > 0:
+        region = asked if place is None or place[0] == place[1] else None
+    if region is None:
+        array = typed_array(tensor) if place is None else raw_array(data, tensor, *place)
+    return OutputTensor(
+        name=tensor.name, datatype=tensor.datatype, shape=tensor.shape, data=array, region=region
+    )

@@ -3,6 +3,7 @@
 import random
 import re
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -137,7 +138,14 @@ BAD = [
     (request_with(shape=[2**40, 2**40]), "bytes; 2147483647 are allowed"),
     (request_with(shape=[2**31]), "bytes; 2147483647 are allowed"),
     (request_with(datatype="FP7"), "datatype 'FP7'"),
-    (request_with(datatype="BYTES"), "BYTES"),
+    (request_with(datatype="BYTES"), "compiled models take numbers"),
+    (request_with(shape=[0, 2**62], raw=[b""]), "bytes; 2147483647 are allowed"),
+    (request_with(shape=[0, 2**62], raw=[]), "bytes; 2147483647 are allowed"),
+    (request_with(shape=[1] * 65, raw=[b"\0" * 4]), "65 axes; 64 are allowed"),
+    (request_with(datatype="BOOL", raw=[b"\1\7"]), "byte 7; 0 and 1 are allowed"),
+    (request_with(contents={"fp32_contents": [1, 2]}), "typed contents beside raw_input_contents"),
+    (request_with(contents={"int_contents": [1, 2]}, raw=[]), "int_contents; fp32_contents is allowed"),
+    (request_with(datatype="INT8", contents={"int_contents": [1, 128]}, raw=[]), "does not fit into INT8"),
     (request_with(datatype="FP16", raw=[]), "raw_input_contents only"),
     (request_with()[:-3], "cut off inside field 7"),
     (b"\xff" * 40, "no protobuf"),
@@ -160,6 +168,60 @@ def test_an_input_given_twice_is_refused():
     request.raw_input_contents.append(x.tobytes())
     with pytest.raises(InvalidInput, match="given twice"):
         parse(request.SerializeToString())
+
+
+def test_typed_contents_are_not_kept():
+    """Every request has other ones: a cache of them would only grow."""
+    request = service_pb2.ModelInferRequest(model_name="m")
+    tensor = request.inputs.add(name="x", datatype="INT64", shape=[50_000])
+    tensor.contents.int64_contents.extend(range(50_000))
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            tensor.contents.int64_contents[0] = number
+            assert parse(request.SerializeToString()).inputs["x"][0] == number
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 500_000
+
+
+def test_parameters_go_both_ways():
+    given = {"yes": True, "n": -3, "large": 2**64 - 1, "half": 0.5, "text": "é"}
+    request = InferRequest(model="m", priority=2, parameters=given)
+    assert parse(build_request(request)).parameters == {**given, "priority": 2}
+    response = InferResponse(model="m", version="1", parameters=given)
+    assert parse_response(build_response(response)).parameters == given
+
+
+@pytest.mark.parametrize("value", [[1], None, 2**64, -(2**63) - 1])
+def test_parameters_that_the_protocol_lacks_are_refused(value):
+    with pytest.raises(InvalidInput, match=r"parameter 'k' is .*allowed"):
+        build_request(InferRequest(model="m", parameters={"k": value}))
+
+
+def test_typed_answers_of_other_servers_are_read():
+    response = service_pb2.ModelInferResponse(model_name="m")
+    for name, values in (("a", [1, 2]), ("b", [3])):
+        tensor = response.outputs.add(name=name, datatype="FP32", shape=[len(values)])
+        tensor.contents.fp32_contents.extend(values)
+    found = parse_response(response.SerializeToString()).arrays()
+    assert {name: array.tolist() for name, array in found.items()} == {"a": [1, 2], "b": [3]}
+
+
+def test_a_region_that_the_answer_does_not_repeat_is_the_one_asked_for():
+    response = service_pb2.ModelInferResponse(model_name="m")
+    for name in ("far", "near", "empty"):
+        response.outputs.add(name=name, datatype="FP32", shape=[0 if name == "empty" else 1])
+        response.raw_output_contents.append(b"\0" * 4 if name == "near" else b"")
+    asked = [RequestedOutput("far", Region("r", 4)), RequestedOutput("near"), RequestedOutput("empty")]
+    far, near, empty = parse_response(response.SerializeToString(), asked).outputs
+    assert far.region == Region("r", 4)
+    assert far.data is None
+    assert near.data.tolist() == [0]
+    assert empty.data.shape == (0,)
+    with pytest.raises(InvalidInput, match="output 'far' has 0 bytes in raw_output_contents; 4 are allowed"):
+        parse_response(response.SerializeToString())
 
 
 def mutated(data, rng):

@@ -1,0 +1,135 @@
+"""What every gRPC call has, whatever it asks: errors as status codes, its caller, its deadline and its thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+
+from serving.errors import CLASS_HEADER, InvalidInput, Overloaded, ServingError, status_of
+from serving.security import is_loopback
+
+Context = grpc.ServicerContext
+
+FOREVER = 1e8
+"""Seconds beyond which a deadline is none."""
+
+LONGEST_TEXT = 600
+"""Characters of an error. Each may take twelve bytes of a trailer, and clients take 8 KiB of trailers."""
+
+REFUSING = 4
+"""Threads that are kept for saying no to calls over the limit."""
+
+log = logging.getLogger(__name__)
+
+
+def guarded(method: Callable[[Any, Context], Any]) -> Callable[[Any, Context], Any]:
+    """Turn errors into status codes."""
+
+    def call(request: Any, context: Context) -> Any:
+        try:
+            return method(request, context)
+        except Exception as error:
+            abort(error, context)
+
+    return call
+
+
+def abort(error: Exception, context: Context) -> None:
+    """End a call with the status of an error; raises."""
+    trailer = [(CLASS_HEADER, type(error).__name__)] if isinstance(error, ServingError) else []
+    if isinstance(error, Overloaded):
+        pause = str(max(1, round(1000 * error.retry_after)))
+        # The first is what gRPC's own retries read, the second what people look for.
+        trailer += [("grpc-retry-pushback-ms", pause), ("retry-after-ms", pause)]
+    context.set_trailing_metadata(tuple(trailer))
+    context.abort(getattr(grpc.StatusCode, status_of(error).grpc), text_of(error))
+
+
+def text_of(error: Exception) -> str:
+    """What the caller is told of an error; one that nobody raised on purpose is logged."""
+    text = str(error)
+    if not isinstance(error, ServingError):
+        log.error("unexpected error in a gRPC call", exc_info=error)
+        text = f"unexpected {type(error).__name__}: {error}"
+    if len(text) <= LONGEST_TEXT:
+        return text
+    # What was given comes first and what is allowed last.
+    half = LONGEST_TEXT // 2 - 3
+    return f"{text[:half]} ... {text[-half:]}"
+
+
+def deadline_of(context: Context, timeout: Any) -> float | None:
+    """When a call is over, on the clock of `time.monotonic`.
+
+    Args:
+        context: with the deadline that the caller's gRPC library sent.
+        timeout: the parameter "timeout", microseconds; `None` for none.
+
+    Raises:
+        InvalidInput: it is no whole number of 0 or more.
+    """
+    left = context.time_remaining()
+    # Without a deadline grpcio gives a time that no clock can hold.
+    seconds = FOREVER if left is None else left
+    if timeout is not None:
+        if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout < 0:
+            raise InvalidInput(
+                f"parameter 'timeout' is {timeout!r}; a whole number of microseconds is allowed"
+            )
+        seconds = min(seconds, timeout / 1e6)
+    return time.monotonic() + seconds if seconds < FOREVER else None
+
+
+def is_local(context: Context) -> bool:
+    """Whether the caller is on this host."""
+    kind, _, address = unquote(context.peer()).partition(":")
+    return kind == "unix" or is_loopback(address.rpartition(":")[0].strip("[]"))
+
+
+class LongCalls:
+    """Threads for calls that stay open, such as streams: idle ones must not take those of the other calls.
+
+    Args:
+        limit: calls at the same time; more are refused.
+        what: they are, for the error.
+    """
+
+    def __init__(self, limit: int, what: str) -> None:
+        self.limit = limit
+        self._what = what
+        self._open = 0
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(limit + REFUSING, thread_name_prefix=f"grpc-{what}")
+
+    def run(self, method: Callable[[Any, Context], Iterator[Any]]) -> Callable[[Any, Context], Iterator[Any]]:
+        """The method on threads of its own."""
+
+        def call(request: Any, context: Context) -> Iterator[Any]:
+            with self._lock:
+                self._open += 1
+                is_over = self._open > self.limit
+            try:
+                if is_over:
+                    abort(
+                        Overloaded(f"{self.limit} {self._what} are open already, no more are allowed"),
+                        context,
+                    )
+                yield from method(request, context)
+            finally:
+                with self._lock:
+                    self._open -= 1
+
+        # grpcio looks for this name on the function.
+        call.experimental_thread_pool = self._pool  # type: ignore[attr-defined]
+        return call
+
+    def close(self) -> None:
+        """Let the threads go once their calls have ended."""
+        self._pool.shutdown(wait=False)
