@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from serving.errors import InvalidInput
@@ -31,7 +32,19 @@ def parse_json(body: bytes) -> dict[str, Any]:
     return content
 
 
-def _take(entry: Mapping[str, Any], key: str, kind: type, what: str, default: Any = None) -> Any:
+def take(entry: Mapping[str, Any], key: str, kind: type, what: str, default: Any = None) -> Any:
+    """A value of a JSON object.
+
+    Args:
+        entry: the object.
+        key: of the value.
+        kind: that it must have; a bool is no int.
+        what: the object, in errors.
+        default: where the key is missing; `None` if it must be there.
+
+    Raises:
+        InvalidInput: it is missing, or of another type.
+    """
     value = entry.get(key, default)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise InvalidInput(f"{what}: {key!r} is {value!r}; a value of type {kind.__name__} is needed")
@@ -63,36 +76,45 @@ def parse_infer(
         )
     end = len(body) if header_length is None else header_length
     content = parse_json(body[:end])
-    parameters = _take(content, "parameters", dict, "the request", {})
+    parameters = take(content, "parameters", dict, "the request", {})
     tail = _Tail(body, end)
     inputs: dict[str, np.ndarray] = {}
     for entry in _entries(content, "inputs"):
-        name = _take(entry, "name", str, "an input")
+        name = take(entry, "name", str, "an input")
         if name in inputs:
             raise InvalidInput(f"input {name!r} is given twice")
         inputs[name] = _input(entry, name, tail, shared_memory)
     tail.check_empty()
-    request = InferRequest(model=model, version=version, id=str(content.get("id", "")), inputs=inputs)
-    outputs = _entries(content, "outputs") if "outputs" in content else []
-    everywhere = parameters.get("binary_data_output") is True
+    identity = take(content, "id", str, "the request", "")
+    request = InferRequest(model=model, version=version, id=identity, inputs=inputs)
+    everywhere = take(parameters, "binary_data_output", bool, "the request's parameters", False)
     binary: dict[str, bool] = {"": everywhere}
-    wanted = []
-    for entry in outputs:
-        name, own = _take(entry, "name", str, "an output"), _take(entry, "parameters", dict, "an output", {})
-        region = _region(own, f"output {name!r}")
-        if region is not None:
+    wanted: list[RequestedOutput] = []
+    for entry in _entries(content, "outputs") if "outputs" in content else []:
+        output, binary[output.name] = _requested(entry, everywhere)
+        if output.name in {other.name for other in wanted}:
+            raise InvalidInput(f"output {output.name!r} is asked for twice")
+        if output.region is not None:
             shared_memory()
-        if own.get("classification"):
-            raise InvalidInput(f"output {name!r}: classification is not offered; ask for the scores")
-        binary[name] = bool(own.get("binary_data", everywhere))
-        wanted.append(RequestedOutput(name, region))
+        wanted.append(output)
     request.outputs = tuple(wanted)
     set_parameters(request, parameters)
     return request, binary
 
 
+def _requested(entry: Mapping[str, Any], everywhere: bool) -> tuple[RequestedOutput, bool]:
+    """An output, and whether it is wanted in binary."""
+    name = take(entry, "name", str, "an output")
+    what = f"output {name!r}"
+    parameters = take(entry, "parameters", dict, what, {})
+    if parameters.get("classification"):
+        raise InvalidInput(f"{what}: classification is not offered; ask for the scores")
+    is_binary = take(parameters, "binary_data", bool, what, everywhere)
+    return RequestedOutput(name, _region(parameters, what)), is_binary
+
+
 def _entries(content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = _take(content, key, list, "the request")
+    entries: list[dict[str, Any]] = take(content, key, list, "the request")
     for entry in entries:
         if not isinstance(entry, dict):
             raise InvalidInput(f"{key!r} holds {entry!r}; objects are allowed")
@@ -126,29 +148,29 @@ class _Tail:
 def _region(parameters: Mapping[str, Any], what: str) -> Region | None:
     if "shared_memory_region" not in parameters:
         return None
-    name = _take(parameters, "shared_memory_region", str, what)
-    size = _take(parameters, "shared_memory_byte_size", int, what)
-    return Region(name, size, _take(parameters, "shared_memory_offset", int, what, 0))
+    name = take(parameters, "shared_memory_region", str, what)
+    size = take(parameters, "shared_memory_byte_size", int, what)
+    return Region(name, size, take(parameters, "shared_memory_offset", int, what, 0))
 
 
 def _input(
     entry: Mapping[str, Any], name: str, tail: _Tail, shared_memory: Callable[[], SharedMemory]
 ) -> np.ndarray:
     what = f"input {name!r}"
-    shape, datatype = _take(entry, "shape", list, what), _take(entry, "datatype", str, what)
+    shape, datatype = take(entry, "shape", list, what), take(entry, "datatype", str, what)
     if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape):
         raise InvalidInput(f"{what} has the shape {shape}; lengths of 0 or more are allowed")
     lengths = tuple(shape)
     dtype = checked(what, datatype, lengths)
     needed = prod(lengths) * dtype.itemsize
-    parameters = _take(entry, "parameters", dict, what, {})
+    parameters = take(entry, "parameters", dict, what, {})
     region = _region(parameters, what)
     if region is not None:
         array = shared_memory().view(region, dtype, lengths)
         check_bools(array, what)
         return array
     if "binary_data_size" in parameters:
-        size = _take(parameters, "binary_data_size", int, what)
+        size = take(parameters, "binary_data_size", int, what)
         if size != needed:
             raise InvalidInput(
                 f"{what} has binary_data_size {size}; {needed} is allowed for {datatype} {shape}"
@@ -159,23 +181,19 @@ def _input(
         array = np.frombuffer(tail.body, dtype, prod(lengths), start).reshape(lengths)
         check_bools(array, what)
         return array
-    return _from_numbers(_take(entry, "data", list, what), dtype, lengths, what)
+    return _from_numbers(take(entry, "data", list, what), dtype, lengths, what)
 
 
 def _from_numbers(data: list[Any], dtype: np.dtype[Any], shape: tuple[int, ...], what: str) -> np.ndarray:
     """Values of a JSON list, flat or nested."""
     try:
         array = np.array(data)
-        if array.size and array.dtype.kind not in "biuf":
-            raise InvalidInput(f"{what}: 'data' holds other things than numbers, or lists of unequal length")
-        if array.dtype.kind == "f" and dtype.kind in "iu" and (array != np.trunc(array)).any():
-            raise InvalidInput(f"{what}: 'data' holds fractions; whole numbers are allowed")
-        if array.size and dtype.kind in "iu":
-            limits = np.iinfo(dtype)
-            if array.min() < limits.min or array.max() > limits.max:
-                raise InvalidInput(f"{what}: 'data' goes beyond {limits.min} to {limits.max}")
     except (ValueError, OverflowError) as error:
         raise InvalidInput(f"{what}: 'data' cannot be read: {error}") from error
+    if array.size and array.dtype.kind not in "biuf":
+        raise InvalidInput(
+            f"{what}: 'data' holds other things than numbers of 64 bits, or lists of unequal length"
+        )
     if array.size != prod(shape):
         raise InvalidInput(
             f"{what} has {array.size} values in 'data'; {prod(shape)} are allowed for {list(shape)}"
@@ -184,7 +202,38 @@ def _from_numbers(data: list[Any], dtype: np.dtype[Any], shape: tuple[int, ...],
         raise InvalidInput(
             f"{what}: 'data' is nested as {list(array.shape)}; {list(shape)} or flat is allowed"
         )
+    if array.dtype.kind == "f" and dtype.kind in "iu":
+        # Long numbers, and those beside fractions, have become floats of 53 bits: each is looked at for itself.
+        array = _whole(np.array(data, object), what)
+    if array.size:
+        _check_range(array, dtype, what)
     return array.astype(dtype).reshape(shape)
+
+
+def _whole(array: np.ndarray, what: str) -> np.ndarray:
+    """An array of Python's numbers, 2.0 among them, as one of Python's integers."""
+    values = [int(value) if value == value // 1 else None for value in array.ravel()]
+    if None in values:
+        raise InvalidInput(f"{what}: 'data' holds fractions; whole numbers are allowed")
+    return np.array(values, object).reshape(array.shape)
+
+
+def _check_range(array: np.ndarray, dtype: np.dtype[Any], what: str) -> None:
+    """Refuse what a datatype cannot hold; floats are rounded, as everywhere."""
+    if dtype.kind in "iu":
+        limits: Any = np.iinfo(dtype)
+        lowest, highest = limits.min, limits.max
+    elif dtype.kind == "b":
+        lowest, highest = 0, 1
+        if array.dtype.kind == "f":
+            raise InvalidInput(f"{what}: 'data' holds fractions; true, false, 1 and 0 are allowed")
+    else:
+        limits = ml_dtypes.finfo(dtype)
+        lowest, highest = float(limits.min), float(limits.max)
+        # Infinities and NaN can be held; whether the model takes them is its own affair.
+        array = array[np.isfinite(array)]
+    if array.size and (array.min() < lowest or array.max() > highest):
+        raise InvalidInput(f"{what}: 'data' goes beyond {lowest} to {highest}")
 
 
 def build_infer(response: InferResponse, binary: Mapping[str, bool]) -> tuple[bytes, int | None]:

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
+import math
 import threading
 import time
-import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 from serving.dataplane import Dataplane
 from serving.errors import InvalidInput, Overloaded, PermissionDenied, ServingError, Unimplemented, status_of
-from serving.http_codec import build_infer, parse_infer, parse_json
+from serving.http_codec import build_infer, parse_infer, parse_json, take
+from serving.http_coding import IDENTITY, accepted_coding, coding_of, decompress, length_of, too_long
 from serving.security import TlsFiles, check_token, is_loopback
 from serving.shared_memory import SharedMemory
 from serving.types import Duration, ModelStatistics, TensorSpec
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Result = TypeVar("Result")
+
+SHUTDOWN_SECONDS = 1.0
+INLINE_BYTES = 1 << 16
+"""Longer JSON is read, written and compressed off the event loop: others would wait for milliseconds and more."""
 
 
 class HttpFront:
@@ -49,13 +54,19 @@ class HttpFront:
         max_body_bytes: int = 2**31 - 1,
     ) -> None:
         self._host, self._port, self._tls = host, port, tls
-        routes = Routes(dataplane, max_body_bytes)
-        self._app = web.Application(client_max_size=max_body_bytes, middlewares=[_guard(token)])
-        routes.add_to(self._app)
+        self._routes = Routes(dataplane, max_body_bytes)
+        self._app = web.Application(
+            client_max_size=max_body_bytes, middlewares=[_guard(token, max_body_bytes)]
+        )
+        self._routes.add_to(self._app)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="http", daemon=True)
         self._runner = web.AppRunner(
-            self._app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0
+            self._app,
+            access_log=None,
+            handler_cancellation=True,
+            auto_decompress=False,
+            shutdown_timeout=SHUTDOWN_SECONDS,
         )
 
     def start(self) -> int:
@@ -65,7 +76,11 @@ class HttpFront:
             ServingError: the address cannot be had.
         """
         self._thread.start()
-        return asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+        try:
+            return asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+        except BaseException:
+            self.stop(0.0)
+            raise
 
     async def _start(self) -> int:
         await self._runner.setup()
@@ -73,24 +88,38 @@ class HttpFront:
         site = web.TCPSite(self._runner, self._host, self._port, ssl_context=ssl)
         try:
             await site.start()
-        except OSError as error:
-            raise ServingError(
-                f"HTTP cannot listen on {self._host}:{self._port}: {error.strerror}"
-            ) from error
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ServingError(f"HTTP cannot listen on {self._host}:{self._port}: {reason}") from error
         port: int = self._runner.addresses[0][1]
         return port
 
-    def stop(self) -> None:
-        """Take no more calls; those that run get a second to finish."""
+    def stop(self, grace: float = 1.0) -> None:
+        """Take no more calls.
+
+        Args:
+            grace: seconds that calls which run, and answers on their way, get to finish.
+        """
         if not self._thread.is_alive():
             return
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._stop(grace), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        self._routes.close()
+
+    async def _stop(self, grace: float) -> None:
+        for site in list(self._runner.sites):
+            await site.stop()
+        if self._runner.server is not None:
+            # Ends connections without a call at once, others after their answer.
+            self._runner.server.pre_shutdown()
+            await self._runner.server.shutdown(grace)
+        await self._runner.cleanup()
+        await self._loop.shutdown_default_executor()
 
 
-def _guard(token: str | None) -> Any:
+def _guard(token: str | None, max_body_bytes: int) -> Any:
     """Check tokens, and turn errors into status codes."""
 
     @web.middleware
@@ -99,8 +128,13 @@ def _guard(token: str | None) -> Any:
             if not request.path.startswith("/v2/health/"):
                 check_token(token, request.headers.get("Authorization"))
             return await handler(request)
+        except web.HTTPRequestEntityTooLarge:
+            return _error(413, str(too_long(max_body_bytes).text))
         except web.HTTPException as error:
-            return _error(error.status, error.reason)
+            answer = _error(error.status, f"{request.method} {request.path}: {error.reason}")
+            if "Allow" in error.headers:
+                answer.headers["Allow"] = error.headers["Allow"]
+            return answer
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -108,7 +142,7 @@ def _guard(token: str | None) -> Any:
             text = str(error) if known else f"unexpected {type(error).__name__}: {error}"
             answer = _error(status_of(error).http, text)
             if isinstance(error, Overloaded):
-                answer.headers["Retry-After"] = str(max(1, round(error.retry_after)))
+                answer.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
             return answer
 
     return guard
@@ -125,6 +159,10 @@ class Routes:
         self.dataplane, self._limit = dataplane, max_body_bytes
         # Loading compiles for seconds: not on the event loop.
         self._slow = ThreadPoolExecutor(2, thread_name_prefix="http-slow")
+
+    def close(self) -> None:
+        """Start no more of what is slow."""
+        self._slow.shutdown(wait=False, cancel_futures=True)
 
     def add_to(self, app: web.Application) -> None:
         """Register everything."""
@@ -194,47 +232,35 @@ class Routes:
 
     async def infer(self, request: web.Request) -> web.Response:
         """An inference; cancelled when the caller goes away."""
+        arrived = time.monotonic()
         body = await self._body(request)
-        length = request.headers.get(HEADER_LENGTH)
-        if length is not None and not length.isdecimal():
-            raise InvalidInput(f"{HEADER_LENGTH} is {length!r}; a whole number is allowed")
-        given = int(length) if length is not None else None
-        call, binary = parse_infer(*_model(request), body, given, partial(self._memory, request))
-        timeout = call.parameters.get("timeout")
-        if isinstance(timeout, int) and timeout > 0:
-            call.deadline = time.monotonic() + timeout / 1e6
+        length = length_of(request.headers.get(HEADER_LENGTH), HEADER_LENGTH)
+        read = partial(parse_infer, *_model(request), body, length, partial(self._memory, request))
+        call, binary = await _calculate(read, len(body) if length is None else length)
+        timeout = take(call.parameters, "timeout", int, "the request's parameters", 0)
+        if timeout < 0:
+            raise InvalidInput(f"parameter 'timeout' is {timeout}; 0 (none) or more microseconds are allowed")
+        call.deadline = arrived + timeout / 1e6 if timeout else None
         response = await asyncio.wrap_future(self.dataplane.submit(call))
-        content, head = build_infer(response, binary)
+        size = sum(output.data.nbytes for output in response.outputs if output.data is not None)
+        content, head = await _calculate(partial(build_infer, response, binary), size)
         headers = {} if head is None else {HEADER_LENGTH: str(head)}
         kind = "application/json" if head is None else "application/octet-stream"
-        answer = web.Response(body=content, headers=headers, content_type=kind)
-        accepted = request.headers.get("Accept-Encoding", "")
-        chosen = next((name for name in ("gzip", "deflate") if name in accepted), None)
-        if chosen:
-            answer.enable_compression(web.ContentCoding(chosen))
+        answer = web.Response(
+            body=content, headers=headers, content_type=kind, zlib_executor_size=INLINE_BYTES
+        )
+        if coding := accepted_coding(request.headers.get("Accept-Encoding")):
+            answer.enable_compression(web.ContentCoding(coding))
         return answer
 
     async def _body(self, request: web.Request) -> bytes:
         """The body, decompressed."""
+        coding = coding_of(request.headers.get("Content-Encoding"))
         body = await request.read()
-        coding = request.headers.get("Content-Encoding", "identity")
-        if coding == "identity":
+        if coding == IDENTITY:
             return body
-        if coding not in {"gzip", "deflate"}:
-            raise InvalidInput(f"Content-Encoding is {coding!r}; gzip, deflate and identity are allowed")
-        # aiohttp decompresses what it knows, and leaves the header as it was.
-        if body[:1] == b"{":
-            return body
-        try:
-            return self._decompress(body, coding)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InvalidInput(f"the body is no {coding}: {error}") from error
-
-    def _decompress(self, body: bytes, coding: str) -> bytes:
-        content = gzip.decompress(body) if coding == "gzip" else zlib.decompress(body)
-        if len(content) > self._limit:
-            raise InvalidInput(f"the body has {len(content)} bytes; {self._limit} are allowed")
-        return content
+        # However short it is: it may hold a thousand times as much.
+        return await asyncio.to_thread(decompress, body, coding, self._limit)
 
     def _memory(self, request: web.Request) -> SharedMemory:
         """The registered regions, for callers on this host."""
@@ -245,23 +271,33 @@ class Routes:
         return self.dataplane.shared_memory
 
     async def _json(self, request: web.Request) -> dict[str, Any]:
-        body = await request.read()
+        body = await self._body(request)
         return parse_json(body) if body else {}
+
+    async def _parameters(self, request: web.Request) -> dict[str, Any]:
+        parameters: dict[str, Any] = take(await self._json(request), "parameters", dict, "the request", {})
+        return parameters
 
     async def index(self, request: web.Request) -> web.Response:
         """Models in the repository."""
-        ready = bool((await self._json(request)).get("ready"))
+        ready = take(await self._json(request), "ready", bool, "the request", False)
         return web.json_response([asdict(entry) for entry in self.dataplane.index(ready_only=ready)])
 
     async def load(self, request: web.Request) -> web.Response:
         """Load a model."""
-        parameters = (await self._json(request)).get("parameters", {})
+        parameters = await self._parameters(request)
         await self._slowly(self.dataplane.load, request.match_info["model"], parameters)
         return web.Response()
 
     async def unload(self, request: web.Request) -> web.Response:
         """Unload a model."""
-        await self._slowly(self.dataplane.unload, request.match_info["model"])
+        parameters = await self._parameters(request)
+        unknown = sorted(set(parameters) - {"unload_dependents"})
+        if unknown:
+            raise InvalidInput(f"unload parameter {unknown[0]!r}; allowed is 'unload_dependents'")
+        dependents = take(parameters, "unload_dependents", bool, "the request's parameters", False)
+        unload = partial(self.dataplane.unload, unload_dependents=dependents)
+        await self._slowly(unload, request.match_info["model"])
         return web.Response()
 
     async def _slowly(self, function: Callable[..., None], *arguments: Any) -> None:
@@ -276,27 +312,25 @@ class Routes:
             memory.unregister(region)
             return web.Response()
         content = await self._json(request)
-        key, size, offset = content.get("key"), content.get("byte_size"), content.get("offset", 0)
-        if not (isinstance(key, str) and isinstance(size, int) and isinstance(offset, int)):
-            raise InvalidInput(
-                f"key {key!r}, byte_size {size!r}, offset {offset!r}; a text and two numbers are allowed"
-            )
-        memory.register(region, key, size, offset)
+        what = f"shared memory {region!r}"
+        key, size = take(content, "key", str, what), take(content, "byte_size", int, what)
+        memory.register(region, key, size, take(content, "offset", int, what, 0))
         return web.Response()
 
     async def cuda_memory(self, request: web.Request) -> web.Response:
         """Not offered; there are no regions."""
         if request.path.endswith("/register"):
             raise Unimplemented("CUDA shared memory is not offered; system shared memory is")
+        if request.path.endswith("/unregister"):
+            return web.Response()
         return web.json_response([])
 
     async def trace(self, request: web.Request) -> web.Response:
         """Trace settings."""
+        if "model" in request.match_info:
+            self.dataplane.repository.get(*_model(request))
         changes = await self._json(request) if request.method == "POST" else {}
-        as_lists = {
-            name: value if isinstance(value, list) else [str(value)] for name, value in changes.items()
-        }
-        settings = self.dataplane.settings.trace(as_lists)
+        settings = self.dataplane.settings.trace(_as_lists(changes))
         return web.json_response(
             {name: value if name == "trace_level" else value[0] for name, value in settings.items()}
         )
@@ -305,6 +339,19 @@ class Routes:
         """Log settings."""
         changes = await self._json(request) if request.method == "POST" else {}
         return web.json_response(self.dataplane.settings.log(changes))
+
+
+async def _calculate(function: Callable[[], Result], size: int) -> Result:
+    """Call a function, on another thread if it has many bytes to work on."""
+    return await asyncio.to_thread(function) if size > INLINE_BYTES else function()
+
+
+def _as_lists(changes: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Trace settings as the dataplane takes them; null, which asks for the default, is an empty list."""
+    return {
+        name: value if isinstance(value, list) else [] if value is None else [str(value)]
+        for name, value in changes.items()
+    }
 
 
 def _model(request: web.Request) -> tuple[str, str]:
