@@ -16,13 +16,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from serving.allocator import use_jemalloc
-from serving.errors import InvalidInput, ServingError
+from serving.errors import Cancelled, InvalidInput, ServingError
 from serving.security import TlsFiles
 
 if TYPE_CHECKING:
     from serving.dataplane import Dataplane
 
 USER_ERROR = 2
+LAST_PORT = 65535
+ANSWER_SECONDS = 5.0
+"""What answers that are ready get to leave the server once all requests are done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,23 @@ class Options:
     max_message_bytes: int = 2**31 - 1
     drain_seconds: float = 30.0
 
+    def __post_init__(self) -> None:
+        for name in ("grpc", "http", "metrics"):
+            port = getattr(self, name)
+            if not -1 <= port <= LAST_PORT:
+                raise InvalidInput(
+                    f"--{name} {port}; 1 to {LAST_PORT}, 0 (any free one) or -1 (none) are allowed"
+                )
+        for name, least in (
+            ("threads", 1),
+            ("xla_threads", 0),
+            ("max_message_bytes", 1),
+            ("drain_seconds", 0),
+        ):
+            value = getattr(self, name)
+            if not value >= least:
+                raise InvalidInput(f"--{name.replace('_', '-')} {value}; {least} or more is allowed")
+
 
 def serve(arguments: list[str]) -> int:
     """Run the command.
@@ -77,9 +97,13 @@ def serve(arguments: list[str]) -> int:
     """
     import tyro  # noqa: PLC0415 - heavy imports come after the allocator is chosen
 
-    options = tyro.cli(Options, prog="recon serve", args=arguments)
     errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
-    errors.print(use_jemalloc(), style="dim")
+    try:
+        options = tyro.cli(Options, prog="recon serve", args=arguments)
+    except InvalidInput as error:
+        errors.print(f"error: {error}", style="bold red")
+        return USER_ERROR
+    errors.print(use_jemalloc(arguments), style="dim")
     if options.xla_threads:
         # XLA reads it when JAX is imported, which is below.
         flags = f"--xla_cpu_multi_thread_eigen={str(options.xla_threads > 1).lower()}"
@@ -88,7 +112,9 @@ def serve(arguments: list[str]) -> int:
     try:
         _serve(options, errors)
     except (ServingError, OSError) as error:
-        errors.print(f"error: {error}", style="bold red")
+        is_file = isinstance(error, OSError) and error.filename is not None
+        text = f"{error.strerror}: {error.filename}" if is_file else str(error)  # type: ignore[union-attr]
+        errors.print(f"error: {' '.join(text.split())}", style="bold red")
         return USER_ERROR
     return 0
 
@@ -115,6 +141,8 @@ def _serve(options: Options, console: Console) -> None:
         tasks: dict[str, int] = {}
 
         def report(name: str, version: str, done: int, total: int) -> None:
+            if stopped.is_set():
+                raise Cancelled("the server was told to stop while models were loading")
             label = f"{name} {version}"
             if label not in tasks:
                 tasks[label] = progress.add_task(label, total=total)
@@ -125,7 +153,13 @@ def _serve(options: Options, console: Console) -> None:
         dataplane = Dataplane(repository)
         with ExitStack() as fronts:
             ports = _start_fronts(options, dataplane, fronts)
-            repository.start()
+            try:
+                repository.start()
+            except Cancelled as error:
+                # A stop is no failure, whatever was not ready yet.
+                console.print(str(error), style="yellow")
+                repository.close(options.drain_seconds)
+                return
             progress.stop()
             _say_ready(options, ports, len(repository.loaded()))
             stopped.wait()
@@ -164,7 +198,7 @@ def _start_fronts(options: Options, dataplane: Dataplane, fronts: ExitStack) -> 
             max_body_bytes=options.max_message_bytes,
         )
         ports["http"] = http.start()
-        fronts.callback(http.stop)
+        fronts.callback(http.stop, ANSWER_SECONDS)
     if options.metrics >= 0:
         metrics = MetricsFront(dataplane, host=options.host, port=options.metrics)
         ports["metrics"] = metrics.start()
@@ -189,12 +223,19 @@ def _tls(options: Options) -> TlsFiles | None:
 def _token(options: Options) -> str | None:
     """The token; never on the command line, where every user of the host can read it."""
     if options.token_file is not None:
-        return options.token_file.read_text().strip()
-    return os.environ.get("RECON_TOKEN")
+        where, token = str(options.token_file), options.token_file.read_text()
+    elif "RECON_TOKEN" in os.environ:
+        where, token = "RECON_TOKEN", os.environ["RECON_TOKEN"]
+    else:
+        return None
+    if not token.strip():
+        raise InvalidInput(f"{where} is empty; a token is needed, or neither --token-file nor RECON_TOKEN")
+    return token.strip()
 
 
 def _say_ready(options: Options, ports: dict[str, int], models: int) -> None:
     """One line on standard output, for people and for whoever started the server."""
-    places = "  ".join(f"{front} {options.host}:{port}" for front, port in ports.items())
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    places = "  ".join(f"{front} {host}:{port}" for front, port in ports.items())
     sys.stdout.write(f"ready: {models} models  {places}\n")
     sys.stdout.flush()

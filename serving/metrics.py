@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from wsgiref.simple_server import WSGIServer
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import psutil
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
+from prometheus_client.samples import Sample
+from prometheus_client.utils import floatToGoString
 
 from serving.dataplane import Dataplane
 from serving.errors import ServingError
@@ -63,7 +67,6 @@ class TritonCollector:
         """All metrics."""
         found = self._dataplane.statistics()
         for name, text, read in COUNTERS:
-            # Not a CounterMetricFamily: it would put "_total" behind Triton's name.
             metric = Metric(name, text, "counter")
             for entry in found:
                 metric.add_sample(name, {"model": entry.name, "version": entry.version}, read(entry))
@@ -94,6 +97,53 @@ def _machine() -> Iterator[Metric]:
         yield metric
 
 
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PATH = "/metrics"
+
+
+def exposition(metrics: Iterable[Metric]) -> str:
+    """Prometheus' text format.
+
+    prometheus-client's own writer calls every counter NAME_total in its TYPE line, and offers OpenMetrics, where a
+    counter must be called so: Triton's names would be without a type in one and not allowed in the other.
+    """
+    lines = []
+    for metric in metrics:
+        lines += [f"# HELP {metric.name} {metric.documentation}", f"# TYPE {metric.name} {metric.type}"]
+        lines += [
+            f"{sample.name}{_labels(sample)} {floatToGoString(sample.value)}" for sample in metric.samples
+        ]
+    return "\n".join([*lines, ""])
+
+
+def _labels(sample: Sample) -> str:
+    escapes = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
+    pairs = ",".join(f'{key}="{value.translate(escapes)}"' for key, value in sorted(sample.labels.items()))
+    return f"{{{pairs}}}" if pairs else ""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers a scrape."""
+
+    registry: CollectorRegistry
+    timeout = 30.0
+
+    def do_GET(self) -> None:
+        """All metrics."""
+        if self.path.partition("?")[0] != PATH:
+            self.send_error(404, f"only {PATH} is here")
+            return
+        content = exposition(self.registry.collect()).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", CONTENT_TYPE)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Scrapes are not worth a line."""
+
+
 class MetricsFront:
     """Serves /metrics.
 
@@ -105,9 +155,10 @@ class MetricsFront:
 
     def __init__(self, dataplane: Dataplane, *, host: str = "127.0.0.1", port: int = 8002) -> None:
         self._host, self._port = host, port
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(TritonCollector(dataplane))
-        self._server: WSGIServer | None = None
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(TritonCollector(dataplane))
+        self._handler = type("Handler", (_Handler,), {"registry": registry})
+        self._server: ThreadingHTTPServer | None = None
 
     def start(self) -> int:
         """Listen; returns the port.
@@ -116,11 +167,15 @@ class MetricsFront:
             ServingError: the address cannot be had.
         """
         try:
-            self._server, self._thread = start_http_server(self._port, self._host, self._registry)
-        except OSError as error:
-            raise ServingError(
-                f"metrics cannot listen on {self._host}:{self._port}: {error.strerror}"
-            ) from error
+            # Without the port: getaddrinfo would take 70000 for another one.
+            (family, *_, address), *_ = socket.getaddrinfo(self._host, None, type=socket.SOCK_STREAM)
+            kind = type("Server", (ThreadingHTTPServer,), {"address_family": family})
+            self._server = kind((address[0], self._port), self._handler)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ServingError(f"metrics cannot listen on {self._host}:{self._port}: {reason}") from error
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
         return int(self._server.server_port)
 
     def stop(self) -> None:

@@ -91,12 +91,55 @@ def test_a_token_from_the_environment(server, monkeypatch):
         assert client.is_server_live(headers={"authorization": "Bearer secret"})
 
 
-def test_errors_of_users_are_one_line(tmp_path, capfd, monkeypatch):
+ERRORS = [
+    (["--models", "none"], "none is no folder"),
+    (["--models", "."], "holds no models"),
+    (["--models", ".", "--tls-key", "x"], "--tls-certificate and --tls-key"),
+    (["--models", ".", "--http", "70000"], "--http 70000; 1 to 65535"),
+    (["--models", ".", "--drain-seconds", "nan"], "--drain-seconds nan"),
+    (["--models", ".", "--queue", "0"], "queue = 0"),
+    (["--models", ".", "--token-file", "empty"], "empty is empty"),
+    (["--models", ".", "--token-file", "absent"], "No such file or directory: absent"),
+]
+
+
+@pytest.mark.parametrize(("words", "text"), ERRORS, ids=[text for _, text in ERRORS])
+def test_errors_of_users_are_one_line(tmp_path, capfd, monkeypatch, words, text):
     # The command sets it for its own process, which is this one here: put it back for the tests that follow.
     monkeypatch.setenv("XLA_FLAGS", "")
-    assert serve(["--models", str(tmp_path / "none"), "--grpc", "-1", "--http", "-1", "--metrics", "-1"]) == 2
-    assert "is no folder" in capfd.readouterr().err
-    assert serve(["--models", str(tmp_path), "--grpc", "-1", "--http", "-1", "--metrics", "-1"]) == 2
-    assert "holds no models" in capfd.readouterr().err
-    assert serve(["--models", str(tmp_path), "--tls-key", "x"]) == 2
-    assert "--tls-certificate and --tls-key" in capfd.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").write_text("\n")
+    assert serve(["--grpc", "-1", "--http", "-1", "--metrics", "-1", *words]) == 2
+    captured = capfd.readouterr()
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert text in line
+    assert captured.out == ""
+
+
+def test_an_empty_token_is_none(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setenv("RECON_TOKEN", " ")
+    assert serve(["--models", str(tmp_path)]) == 2
+    assert "RECON_TOKEN is empty" in capfd.readouterr().err
+
+
+def test_a_stop_while_models_load(models, executables, tmp_path):
+    code = """
+import os, signal, sys
+from serving import cli, repository
+start = repository.Repository.start
+def stopped(self):
+    os.kill(os.getpid(), signal.SIGTERM)
+    start(self)
+repository.Repository.start = stopped
+sys.exit(cli.serve(sys.argv[1:]))
+"""
+    words = ["--models", str(models), "--grpc", "-1", "--http", "0", "--metrics", "-1"]
+    environment = {**os.environ, "RECON_EXECUTABLES": str(executables)}
+    finished = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, env=environment,
+        check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0
+    assert "told to stop while models were loading" in finished.stderr
+    assert finished.stdout == ""
