@@ -70,7 +70,7 @@ def deadline_of(context: Context, timeout: Any) -> float | None:
 
     Args:
         context: with the deadline that the caller's gRPC library sent.
-        timeout: the parameter "timeout", microseconds; `None` for none.
+        timeout: the parameter "timeout", microseconds; `None` or 0 for none, as over HTTP.
 
     Raises:
         InvalidInput: it is no whole number of 0 or more.
@@ -83,7 +83,7 @@ def deadline_of(context: Context, timeout: Any) -> float | None:
             raise InvalidInput(
                 f"parameter 'timeout' is {timeout!r}; a whole number of microseconds is allowed"
             )
-        seconds = min(seconds, timeout / 1e6)
+        seconds = min(seconds, timeout / 1e6) if timeout else seconds
     return time.monotonic() + seconds if seconds < FOREVER else None
 
 

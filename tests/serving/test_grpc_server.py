@@ -236,6 +236,11 @@ def test_a_timeout_of_a_microsecond_is_over(client):
     assert caught.value.status() == "StatusCode.DEADLINE_EXCEEDED"
 
 
+def test_a_timeout_of_0_is_none(client):
+    answer = client.infer("mlp", [tensor("x", rows(1))], timeout=0)
+    np.testing.assert_allclose(answer.as_numpy("logits"), expected(rows(1)), rtol=1e-5, atol=1e-5)
+
+
 def test_health_service_and_reflection(address):
     with grpc.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
