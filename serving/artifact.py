@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +65,6 @@ class Artifact:
             return export.deserialize(bytearray(self._file(name).read_bytes()))
         except Exception as error:
             raise ArtifactError(f"{self._file(name)} cannot be read: {error}") from error
-
-    @cached_property
-    def program_digests(self) -> dict[str, str]:
-        """sha256 of every file."""
-        return {name: entry.sha256 for name, entry in self.manifest.files.items()}
 
     def weights(self) -> dict[str, np.ndarray]:
         """The arrays of `weights.safetensors`; none if the model has no weights."""

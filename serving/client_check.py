@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from serving.errors import ArtifactError, InvalidInput
-from serving.types import NAMES, ModelMetadata, TensorSpec
+from serving.types import ModelMetadata, TensorSpec, name_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def _check_array(spec: TensorSpec, array: np.ndarray, lengths: dict[str, int]) -
     if not isinstance(array, np.ndarray):
         raise InvalidInput(f"input {spec.name!r} is a {type(array).__name__}; a NumPy array is allowed")
     if array.dtype != spec.dtype:
-        given = NAMES.get(array.dtype, str(array.dtype))
+        given = name_of(array.dtype)
         raise InvalidInput(f"input {spec.name!r} has the datatype {given}; {spec.datatype} is allowed")
     fits = array.ndim == len(spec.shape)
     for allowed, length in zip(spec.shape, array.shape, strict=False):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from serving.client_check import Description, check_same
 from serving.errors import ArtifactError
-from serving.manifest import MANIFEST_FILE, from_json
+from serving.futures import mapped
+from serving.manifest import MANIFEST_FILE, from_json, versions_in
 from serving.retry import Arrays
 from serving.types import InferRequest, InferResponse, ModelMetadata
 
@@ -92,20 +93,7 @@ class LocalEndpoint:
 
     def start(self, request: InferRequest) -> Future[Arrays]:
         """Answer later."""
-        inner = self.load().submit(self._own(request))
-        outer: Future[Arrays] = Future()
-
-        def finish(done: Future[InferResponse]) -> None:
-            if not outer.set_running_or_notify_cancel():
-                return
-            try:
-                outer.set_result(done.result().arrays())
-            except BaseException as error:  # whatever it was, the waiting side must hear of it
-                outer.set_exception(error)
-
-        outer.add_done_callback(lambda done: inner.cancel() if done.cancelled() else None)
-        inner.add_done_callback(finish)
-        return outer
+        return mapped(self.load().submit(self._own(request)), InferResponse.arrays)
 
     def _own(self, request: InferRequest) -> InferRequest:
         request.deadline = None if self._timeout is None else time.monotonic() + self._timeout
@@ -120,15 +108,7 @@ class LocalEndpoint:
 def _find(root: Path, model: str, version: str, checksum: str) -> tuple[str, Description]:
     """(version, description) of the newest artefact that fits, from its manifest alone."""
     folder = root / model
-    on_disk = sorted(
-        (
-            path.name
-            for path in folder.glob("*")
-            if path.name.isdecimal() and (path / MANIFEST_FILE).is_file()
-        ),
-        key=int,
-        reverse=True,
-    )
+    on_disk = [number for number in versions_in(folder)[::-1] if (folder / number / MANIFEST_FILE).is_file()]
     versions = [number for number in on_disk if version in {"", number}]
     if not versions:
         wanted = f"version {version!r} of " if version else ""

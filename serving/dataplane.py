@@ -13,11 +13,11 @@ import numpy as np
 
 from serving.batching import Outputs
 from serving.errors import InvalidInput, ModelNotReady, ServingError
+from serving.futures import mapped
 from serving.repository import LoadedModel, Repository
 from serving.settings import Settings
 from serving.shared_memory import SharedMemory
 from serving.types import (
-    NAMES,
     IndexEntry,
     InferRequest,
     InferResponse,
@@ -27,6 +27,7 @@ from serving.types import (
     RequestedOutput,
     ServerMetadata,
     TensorSpec,
+    name_of,
 )
 
 SERVER_NAME = "recon-serving"
@@ -141,19 +142,7 @@ class Dataplane:
         """Answer a request later; cancelling the future takes the request out of its queue."""
         model, wanted = self._prepare(request)
         inner = model.scheduler.submit(request.inputs, request.priority, request.deadline)
-        outer: Future[InferResponse] = Future()
-
-        def finish(done: Future[Outputs]) -> None:
-            if not outer.set_running_or_notify_cancel():
-                return
-            try:
-                outer.set_result(self._response(request, model, wanted, done.result()))
-            except BaseException as error:  # whatever it was, the waiting side must hear of it
-                outer.set_exception(error)
-
-        outer.add_done_callback(lambda done: inner.cancel() if done.cancelled() else None)
-        inner.add_done_callback(finish)
-        return outer
+        return mapped(inner, lambda outputs: self._response(request, model, wanted, outputs))
 
     def index(self, *, ready_only: bool = False) -> list[IndexEntry]:
         """Models in the repository."""
@@ -203,8 +192,9 @@ class Dataplane:
 
     def _tensor(self, spec: TensorSpec, asked: RequestedOutput, array: np.ndarray) -> OutputTensor:
         if array.dtype != spec.dtype:
-            given = NAMES.get(array.dtype, str(array.dtype))
-            raise ServingError(f"output {spec.name!r} is {given}, the manifest says {spec.datatype}")
+            raise ServingError(
+                f"output {spec.name!r} is {name_of(array.dtype)}, the manifest says {spec.datatype}"
+            )
         if asked.region is None:
             data = np.ascontiguousarray(array)
             return OutputTensor(name=spec.name, datatype=spec.datatype, shape=array.shape, data=data)

@@ -62,10 +62,7 @@ def input_shapes(artifact: Artifact, bucket: Bucket) -> dict[str, jax.ShapeDtype
     """The padded inputs of a bucket, masks included."""
     manifest = artifact.manifest
     shapes = {
-        spec.name: jax.ShapeDtypeStruct(
-            tuple(bucket.sizes[n] if isinstance(n, str) else n for n in spec.shape), spec.dtype
-        )
-        for spec in manifest.inputs
+        spec.name: jax.ShapeDtypeStruct(spec.padded(bucket.sizes), spec.dtype) for spec in manifest.inputs
     }
     masks = {
         argument: jax.ShapeDtypeStruct((bucket.sizes[axis],), np.dtype(bool))
@@ -85,7 +82,7 @@ def _compile(artifact: Artifact, bucket: Bucket, weights: Arrays, device: jax.De
 def _key(artifact: Artifact, bucket: Bucket, device: jax.Device) -> str:
     """Everything that an executable depends on."""
     facts = {
-        "program": artifact.program_digests[bucket.program],
+        "program": artifact.manifest.files[bucket.program].sha256,
         "manifest": artifact.checksum,
         "sizes": bucket.sizes,
         "jaxlib": jaxlib.__version__,

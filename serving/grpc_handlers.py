@@ -176,10 +176,9 @@ def _duration(duration: Duration) -> Any:
 
 
 def _statistics(found: ModelStatistics) -> Any:
-    fail = Duration(sum(d.count for d in found.fail.values()), sum(d.ns for d in found.fail.values()))
     infer = message("InferStatistics")(
         success=_duration(found.success),
-        fail=_duration(fail),
+        fail=_duration(found.failed),
         queue=_duration(found.queue),
         compute_input=_duration(found.compute_input),
         compute_infer=_duration(found.compute_infer),

@@ -20,7 +20,7 @@ from serving.http_codec import build_infer, parse_infer, parse_json, take
 from serving.http_coding import IDENTITY, accepted_coding, coding_of, decompress, length_of, too_long
 from serving.security import TlsFiles, check_token, is_loopback
 from serving.shared_memory import SharedMemory
-from serving.types import Duration, ModelStatistics, TensorSpec
+from serving.types import ModelStatistics, TensorSpec
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -363,7 +363,6 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
 
 
 def _statistics(found: ModelStatistics) -> dict[str, Any]:
-    fail = Duration(sum(d.count for d in found.fail.values()), sum(d.ns for d in found.fail.values()))
     phases = ("success", "queue", "compute_input", "compute_infer", "compute_output")
     return {
         "name": found.name,
@@ -372,6 +371,6 @@ def _statistics(found: ModelStatistics) -> dict[str, Any]:
         "inference_count": found.inference_count,
         "execution_count": found.execution_count,
         "inference_stats": {phase: asdict(getattr(found, phase)) for phase in phases}
-        | {"fail": asdict(fail)},
+        | {"fail": asdict(found.failed)},
         "batch_stats": [asdict(batch) for batch in found.batches],
     }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from serving.errors import ArtifactError
@@ -97,6 +98,15 @@ class Manifest:
         if not (self.batched and len(free) == 1 and leads):
             return 0
         return max(bucket.sizes[self.axes[0]] for bucket in self.buckets)
+
+
+def versions_in(folder: Path) -> list[str]:
+    """Versions of a model in its folder, from old to new; none if there is no folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        (path.name for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()), key=int
+    )
 
 
 def to_json(manifest: Manifest) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from serving.artifact import Artifact
 from serving.batching import Scheduler
 from serving.errors import ArtifactError, InvalidInput, ModelNotFound, ModelNotReady, ServingError
+from serving.manifest import versions_in
 from serving.runner import Runner
 from serving.statistics import StatisticsRecorder
 from serving.types import IndexEntry
@@ -120,7 +121,7 @@ class Repository:
     def names(self) -> list[str]:
         """Models in the folder."""
         return sorted(
-            path.name for path in self.root.iterdir() if NAME.fullmatch(path.name) and _versions(path)
+            path.name for path in self.root.iterdir() if NAME.fullmatch(path.name) and versions_in(path)
         )
 
     def get(self, name: str, version: str = "") -> LoadedModel:
@@ -148,7 +149,7 @@ class Repository:
             raise ModelNotFound(f"model {name!r} has no version {version!r}; it has {', '.join(on_disk)}")
 
     def _on_disk(self, name: str) -> list[str]:
-        return _versions(self.root / name) if NAME.fullmatch(name) else []
+        return versions_in(self.root / name) if NAME.fullmatch(name) else []
 
     def versions(self, name: str) -> tuple[str, ...]:
         """Loaded versions of a model."""
@@ -270,15 +271,6 @@ class Repository:
                         self.unload(name)
                 except ServingError as error:
                     log.warning("model %s stays as it is: %s", name, error)
-
-
-def _versions(folder: Path) -> list[str]:
-    """Versions of a model in the folder, from old to new."""
-    if not folder.is_dir():
-        return []
-    return sorted(
-        (path.name for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()), key=int
-    )
 
 
 def _of(version: str) -> str:

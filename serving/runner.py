@@ -13,7 +13,7 @@ from serving.artifact import Artifact
 from serving.errors import InferenceFailed, InputTooLarge, InvalidInput
 from serving.executables import Compiled, compiled
 from serving.manifest import Bucket
-from serving.types import NAMES, TensorSpec
+from serving.types import TensorSpec, name_of
 
 Inputs = Mapping[str, np.ndarray]
 Sizes = dict[str, int]
@@ -62,9 +62,7 @@ class Runner:
 
     def _run_empty(self, bucket: Bucket) -> None:
         """Find out at load, not at the first request, that a program does not run."""
-        empty = {spec.name: _blank(spec, bucket.sizes) for spec in self.manifest.inputs}
-        for axis, argument in self.manifest.masks.items():
-            empty[argument] = np.zeros(bucket.sizes[axis], bool)
+        empty = self._arguments([], [], dict.fromkeys(bucket.sizes, 0), bucket)
         jax.block_until_ready(self._programs[0](self._weights, empty))
 
     def check(self, inputs: Inputs) -> Sizes:
@@ -101,7 +99,7 @@ class Runner:
             InputTooLarge: when none does.
         """
         for number, bucket in enumerate(self._buckets):
-            if all(sizes[axis] <= limit for axis, limit in bucket.sizes.items()):
+            if _fits(sizes, bucket):
                 return number
         raise InputTooLarge(
             f"model {self.manifest.name!r}: sizes {sizes} are given, the largest bucket holds {self._buckets[-1].sizes}"
@@ -112,8 +110,7 @@ class Runner:
         if not self.manifest.batched:
             return None
         total = {axis: first[axis] + second[axis] for axis in first}
-        fits = any(all(total[axis] <= limit for axis, limit in b.sizes.items()) for b in self._buckets)
-        return total if fits else None
+        return total if any(_fits(total, bucket) for bucket in self._buckets) else None
 
     def run(self, requests: Sequence[Inputs], sizes: Sequence[Sizes]) -> Run:
         """Run checked requests as one execution.
@@ -184,6 +181,10 @@ class Runner:
         return parts
 
 
+def _fits(sizes: Sizes, bucket: Bucket) -> bool:
+    return all(sizes[axis] <= limit for axis, limit in bucket.sizes.items())
+
+
 def _volume(bucket: Bucket) -> int:
     return int(np.prod([max(1, size) for size in bucket.sizes.values()], dtype=np.int64))
 
@@ -194,8 +195,7 @@ def _cut(spec: TensorSpec, lengths: Sizes) -> tuple[slice, ...]:
 
 def _blank(spec: TensorSpec, sizes: Sizes) -> np.ndarray:
     """Padding only."""
-    shape = tuple(sizes[n] if isinstance(n, str) else n for n in spec.shape)
-    return np.full(shape, sizes[spec.index_of] - 1 if spec.index_of else 0, spec.dtype)
+    return np.full(spec.padded(sizes), sizes[spec.index_of] - 1 if spec.index_of else 0, spec.dtype)
 
 
 def _joined(
@@ -218,7 +218,7 @@ def _joined(
 def _check_array(spec: TensorSpec, array: np.ndarray, sizes: Sizes) -> None:
     """Type and shape; notes the lengths of free axes."""
     if array.dtype != spec.dtype:
-        given = NAMES.get(array.dtype, str(array.dtype))
+        given = name_of(array.dtype)
         raise InvalidInput(f"input {spec.name!r} has the datatype {given}; {spec.datatype} is allowed")
     if len(array.shape) != len(spec.shape):
         raise InvalidInput(

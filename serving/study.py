@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from serving.artifact import Artifact
 from serving.client import InferenceSession
 from serving.delay import DelayProxy
 from serving.errors import InvalidInput, ServingError
-from serving.manifest import Manifest
+from serving.manifest import Manifest, versions_in
 
 Inputs = dict[str, np.ndarray]
 WARM = 3
@@ -40,10 +40,10 @@ class Load(NamedTuple):
 
 def read_manifest(models: Path, model: str) -> Manifest:
     """The newest version of a model whose requests can be joined along one axis."""
-    versions = [path.name for path in (models / model).glob("*") if path.name.isdecimal()]
+    versions = versions_in(models / model)
     if not versions:
         raise InvalidInput(f"{models} holds no model {model!r}; `recon export` writes one")
-    manifest = Artifact(models / model / max(versions, key=int)).manifest
+    manifest = Artifact(models / model / versions[-1]).manifest
     if not manifest.max_batch_size:
         raise InvalidInput(f"model {model!r} does not take batches of rows; the study needs one that does")
     return manifest
@@ -102,19 +102,21 @@ def places(
             yield "remote", latencies(f"grpc://127.0.0.1:{proxy.port}", model, inputs, calls)
 
 
-def throughput(models: Path, model: str, inputs: Inputs, clients: int, servers: int, seconds: float) -> Load:
-    """Calls a second of simultaneous clients, spread over servers."""
+def throughputs(
+    models: Path, model: str, inputs: Inputs, clients: Sequence[int], servers: int, seconds: float
+) -> Iterator[tuple[int, Load]]:
+    """Calls a second of simultaneous clients, spread over servers, for every number of clients."""
     with ExitStack() as stack:
         ports = [stack.enter_context(running_server(models)).port for _ in range(servers)]
-        sessions = [
-            stack.enter_context(
-                InferenceSession(f"grpc://127.0.0.1:{ports[number % servers]}", model=model, timeout=120.0)
-            )
-            for number in range(clients)
-        ]
-        for session in sessions:
-            session.infer(inputs)
-        return _drive(sessions, inputs, seconds)
+        for count in clients:
+            with ExitStack() as opened:
+                urls = [f"grpc://127.0.0.1:{ports[number % servers]}" for number in range(count)]
+                sessions = [
+                    opened.enter_context(InferenceSession(url, model=model, timeout=120.0)) for url in urls
+                ]
+                for session in sessions:
+                    session.infer(inputs)
+                yield count, _drive(sessions, inputs, seconds)
 
 
 def _drive(sessions: list[InferenceSession], inputs: Inputs, seconds: float) -> Load:

@@ -115,8 +115,10 @@ def _measure(options: Options) -> None:
         samples[place] = seconds
         results.add("latency", place, seconds)
     for servers in options.servers:
-        for clients in options.clients:
-            load = study.throughput(options.models, options.model, inputs, clients, servers, options.seconds)
+        loads = study.throughputs(
+            options.models, options.model, inputs, options.clients, servers, options.seconds
+        )
+        for clients, load in loads:
             setting = f"{clients} clients, {servers} servers"
             results.add(
                 "throughput", setting, load.latencies, rate=load.rate, clients=clients, servers=servers

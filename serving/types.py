@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -27,6 +27,11 @@ DATATYPES: dict[str, np.dtype[Any]] = {
 """KServe's names of datatypes; BYTES is not among them, no compiled program takes strings."""
 
 NAMES: dict[np.dtype[Any], str] = {dtype: name for name, dtype in DATATYPES.items()}
+
+
+def name_of(dtype: np.dtype[Any]) -> str:
+    """KServe's name of a type, or NumPy's if it has none there."""
+    return NAMES.get(dtype, str(dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +65,10 @@ class TensorSpec:
     def dims(self) -> tuple[int, ...]:
         """The shape as the protocol writes it: -1 for a free axis."""
         return tuple(-1 if isinstance(length, str) else length for length in self.shape)
+
+    def padded(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape with the lengths of a bucket on its free axes."""
+        return tuple(sizes[length] if isinstance(length, str) else length for length in self.shape)
 
 
 class Region(NamedTuple):
@@ -248,3 +257,8 @@ class ModelStatistics:
     compute_output: Duration
     batches: tuple[BatchStatistics, ...]
     pending: int
+
+    @property
+    def failed(self) -> Duration:
+        """Failed requests, whatever the reason."""
+        return Duration(sum(d.count for d in self.fail.values()), sum(d.ns for d in self.fail.values()))

@@ -12,7 +12,7 @@ from flax import nnx
 
 from recon.errors import ConfigError
 from recon.export import Signature, Tensor, export_model
-from recon.io.weights import SEPARATOR, flatten_state
+from recon.io.weights import flatten_state
 from recon.nn.resnet import PRESETS, ResNet, ResNetConfig
 
 BATCHES = (1, 2, 4, 8, 16)
@@ -21,9 +21,10 @@ BATCHES = (1, 2, 4, 8, 16)
 def flat_function(tree: Any) -> tuple[dict[str, np.ndarray], Callable[[Mapping[str, Any]], Any]]:
     """A tree of arrays as a flat dict, and the function that makes the tree of such a dict again."""
     tree = nnx.as_pure(tree) if isinstance(tree, nnx.State) else tree
-    paths, structure = jax.tree_util.tree_flatten_with_path(tree)
-    names = [jax.tree_util.keystr(path, simple=True, separator=SEPARATOR) for path, _ in paths]
-    return flatten_state(tree), lambda flat: jax.tree.unflatten(structure, [flat[name] for name in names])
+    flat, structure = flatten_state(tree), jax.tree.structure(tree)
+    # The names are in the order of the leaves.
+    names = list(flat)
+    return flat, lambda arrays: jax.tree.unflatten(structure, [arrays[name] for name in names])
 
 
 def module_program(

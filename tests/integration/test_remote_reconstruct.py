@@ -1,7 +1,6 @@
 """`recon reconstruct --server`: what a server finds is what this process finds."""
 
 import json
-from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
@@ -20,6 +19,7 @@ from recon.types import NOISE, Hits
 from serving.dataplane import Dataplane
 from serving.grpc_server import GrpcFront
 from serving.repository import Repository
+from tests.recon.tracking.small_events import with_quick_fit
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
@@ -51,10 +51,7 @@ def events():
 @pytest.fixture(scope="module")
 def finder():
     """The shipped model with a quick fit: fewer linearisations compile faster."""
-    shipped = load_model()
-    fit = replace(shipped.config.fit, iterations=1, max_step=1e6)
-    cleaning = replace(shipped.config.cleaning, rounds=0, chi2_per_dof=1e6)
-    return replace(shipped, config=replace(shipped.config, fit=fit, cleaning=cleaning))
+    return with_quick_fit(load_model())
 
 
 @pytest.fixture(scope="module")

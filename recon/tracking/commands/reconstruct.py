@@ -60,11 +60,7 @@ def reconstruct(
     """
     total = count(file)
     found: list[int] = []
-    # Not an option: every user of the host can read a command line.
-    token = (
-        token_file.read_text().strip() if token_file else os.environ.get("RECON_TOKEN") if server else None
-    )
-    optional = {"fallback": fallback, "token": token}
+    optional = {"fallback": fallback, "token": _token(token_file, server)}
     settings = {"timeout": timeout} | {name: value for name, value in optional.items() if value is not None}
     with progress_bars() as report, ExitStack() as stack:
         if server is None:
@@ -91,6 +87,13 @@ def reconstruct(
     console.print(f"{sum(found):,} tracks in {len(found)} events of {file} written to {output}")
     source = {"server": server} if server else {"model": str(model)}
     write_json(json, {"events": len(found), "tracks": found, **source, "output": str(output)})
+
+
+def _token(file: Path | None, server: str | None) -> str | None:
+    """The token; never on the command line, which every user of the host can read."""
+    if file is not None:
+        return file.read_text().strip()
+    return os.environ.get("RECON_TOKEN") if server is not None else None
 
 
 def _here(file: Path, model: str) -> Iterator[tuple[Event, Tracks]]:

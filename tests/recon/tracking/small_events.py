@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -39,3 +41,15 @@ def rows_of(event, rows):
         truth=HitTruth(*(column[rows] for column in event.truth)),
         hit_id=np.arange(1, len(rows) + 1, dtype=np.uint64),
     )
+
+
+def with_quick_fit(model, **cleaning):
+    """A model whose fit compiles fast and keeps every candidate, but for the cuts given.
+
+    Args:
+        model: to start from.
+        cleaning: settings of the cleaning in place of the model's.
+    """
+    fit = replace(model.config.fit, iterations=1, max_step=1e6)
+    cuts = replace(model.config.cleaning, rounds=0, chi2_per_dof=1e6, **cleaning)
+    return replace(model, config=replace(model.config, fit=fit, cleaning=cuts), capacities={})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +19,7 @@ from recon.types import NOISE, EdgeList, Hits, Tracks
 from serving.artifact import Artifact
 from serving.errors import InputTooLarge, InvalidInput
 from serving.runner import Runner
+from tests.recon.tracking.small_events import with_quick_fit
 from tests.serving.contract import check_artifact
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
@@ -43,9 +43,7 @@ def shipped():
 @pytest.fixture(scope="module")
 def model(shipped):
     """The shipped model with a fit that compiles fast, and a cut that leaves rows between the tracks unused."""
-    fit = replace(shipped.config.fit, iterations=1, max_step=1e6)
-    cleaning = replace(shipped.config.cleaning, rounds=0, chi2_per_dof=1e6, pt_min=2.0)
-    return replace(shipped, config=replace(shipped.config, fit=fit, cleaning=cleaning), capacities={})
+    return with_quick_fit(shipped, pt_min=2.0)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from recon.tracking.matching import from_tracks
 from recon.tracking.metrics import TargetSelection, evaluate_event, merge
 from recon.tracking.pipeline import STEPS, reconstruct, run_steps, select, trim
 from recon.types import NOISE, Tracks
-from tests.recon.tracking.small_events import rows_of, simulate
+from tests.recon.tracking.small_events import rows_of, simulate, with_quick_fit
 
 ROOMY = TrackingCapacity(
     graph=GraphCapacity(
@@ -41,9 +41,7 @@ def shipped():
 @pytest.fixture(scope="module")
 def model(shipped):
     """The shipped model with a quick fit that keeps every candidate."""
-    fit = replace(shipped.config.fit, iterations=1, max_step=1e6)
-    cleaning = replace(shipped.config.cleaning, rounds=0, chi2_per_dof=1e6, pt_min=0.0)
-    return replace(shipped, config=replace(shipped.config, fit=fit, cleaning=cleaning), capacities={})
+    return with_quick_fit(shipped, pt_min=0.0)
 
 
 @pytest.fixture(scope="module")
