@@ -13,6 +13,8 @@ import numpy as np
 Arrays = dict[str, Any]
 
 WIDTH, HIDDEN, CLASSES = 100, 256, 10
+LARGE = 4 << 20
+"""Numbers of 16 MiB."""
 LADDER = (1, 2, 4, 8, 16, 32, 64)
 
 TRITON_CONFIG = """name: "{name}"
@@ -83,7 +85,7 @@ def write_artefacts(folder: Path) -> None:
 
     for name, program, arrays, width, outputs in (
         ("identity", identity, {}, WIDTH, WIDTH),
-        ("identity_large", identity, {}, 4 << 20, 4 << 20),
+        ("identity_large", identity, {}, LARGE, LARGE),
         ("mlp", mlp, weights(), WIDTH, CLASSES),
     ):
         signature = Signature(
@@ -99,7 +101,7 @@ def write_triton(folder: Path) -> None:
     """The models for Triton; `mlp` batches dynamically, `identity` does not."""
     for name, width, outputs in (
         ("identity", WIDTH, WIDTH),
-        ("identity_large", 4 << 20, 4 << 20),
+        ("identity_large", LARGE, LARGE),
         ("mlp", WIDTH, CLASSES),
     ):
         target = folder / name / "1"

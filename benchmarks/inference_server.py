@@ -1,4 +1,4 @@
-"""This project's server beside NVIDIA Triton 2.51 (Python backend), both driven by the same client in one run.
+"""This project's server, an echo of grpcio and NVIDIA Triton 2.51 (Python backend), one client for all in one run.
 
 What counts is the CPU time of the server's processes a request: it does not depend on how fast the client is. See
 README.md here for the command and the peer's environment.
@@ -20,7 +20,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import psutil
-from inference_models import CLASSES, WIDTH, triton_command, write_artefacts, write_triton
+from inference_models import CLASSES, LARGE, WIDTH, triton_command, write_artefacts, write_triton
 
 from serving.protocol.codec import build_request, parse_response
 from serving.protocol.messages import SERVICE
@@ -30,7 +30,7 @@ CASES = (
     ("identity [1, 100], 1 client", "identity", WIDTH, 1),
     ("identity [1, 100], 16 clients", "identity", WIDTH, 16),
     ("perceptron, 64 clients, batching", "mlp", WIDTH, 64),
-    ("16 MiB through gRPC, 1 client", "identity_large", 4 << 20, 1),
+    ("16 MiB through gRPC, 1 client", "identity_large", LARGE, 1),
 )
 
 
@@ -134,7 +134,15 @@ def main() -> None:
         for _ in range(options.rounds):
             port = free_port()
             command = [sys.executable, "-m", "recon", "serve", "--models", str(ours), "--grpc", str(port)]
-            servers = [("recon serve", [*command, "--http", "-1", "--metrics", "-1"], dict(os.environ), port)]
+            command += ["--http", "-1", "--metrics", "-1"]
+            servers = [("recon serve", command, dict(os.environ), port)]
+            # What the threads of grpcio cost that pass the interpreter from core to core.
+            servers.append(
+                ("recon serve, one core", ["taskset", "-c", "0", *command], dict(os.environ), port)
+            )
+            port = free_port()
+            echo = [sys.executable, str(Path(__file__).with_name("inference_echo.py")), str(port)]
+            servers.append(("grpcio echo", echo, dict(os.environ), port))
             if options.triton:
                 port = free_port()
                 servers.append(("Triton 2.51", *triton_command(options.triton, theirs, port), port))

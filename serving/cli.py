@@ -39,7 +39,7 @@ class Options:
         http: port; 0 for any free one, -1 for none.
         metrics: port; 0 for any free one, -1 for none.
         threads: gRPC calls at the same time.
-        xla_threads: threads of one execution on a CPU; 1 is best for many small requests, 0 takes all cores.
+        xla_threads: threads of one execution on a CPU; 0 takes all cores.
         instances: executions of a model at the same time.
         queue: requests of a model that may wait; more are refused.
         control: "none" loads all models at the start, "explicit" those that clients ask for, "poll" follows the folder.
