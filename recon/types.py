@@ -165,3 +165,161 @@ class Tracks(NamedTuple):
     chi2: Float32[Array, "*b t"]
     n_hits: Int32[Array, "*b t"]
     valid: Bool[Array, "*b t"]
+
+
+class Calorimeter(NamedTuple):
+    """The cells of one endcap of a sampling calorimeter, at z > 0; the other endcap is its mirror image in z.
+
+    Rows are sorted by layer and lie close together in memory where the cells do. A row is the identifier of a cell.
+
+    Attributes:
+        position: centre of the cell, mm.
+        layer: 0 to n_layers - 1, from the interaction point outwards.
+        sensor: row of `recon.hgcal_clustering.geometry.SENSORS`: silicon by thickness, or scintillator.
+        area: mm^2.
+        gev_per_mip: calibrated energy that one minimum ionising particle leaves, GeV.
+        sigma_noise: one standard deviation of the noise on the same scale, GeV.
+        layer_z: mm.
+        layer_x0: depth of material in front of the layer, summed, radiation lengths.
+        layer_lambda: the same in nuclear interaction lengths.
+        layer_radius: inner and outer edge of the sensitive area, mm.
+    """
+
+    position: Float32[np.ndarray, "c 3"]
+    layer: Int32[np.ndarray, " c"]
+    sensor: Int32[np.ndarray, " c"]
+    area: Float32[np.ndarray, " c"]
+    gev_per_mip: Float32[np.ndarray, " c"]
+    sigma_noise: Float32[np.ndarray, " c"]
+    layer_z: Float32[np.ndarray, " l"]
+    layer_x0: Float32[np.ndarray, " l"]
+    layer_lambda: Float32[np.ndarray, " l"]
+    layer_radius: Float32[np.ndarray, "l 2"]
+
+
+class RecHits(NamedTuple):
+    """The calibrated hits of one event in a calorimeter, in any order.
+
+    Attributes:
+        position: centre of the cell, mm; the sign of z says which endcap.
+        energy: GeV.
+        layer: 0 to n_layers - 1; -1 where `valid` is false.
+        cell: row of the `Calorimeter` table, the same in both endcaps; -1 where unknown or padding.
+        sigma_noise: one standard deviation of the cell's noise, GeV.
+        valid: false for padding.
+    """
+
+    position: Float32[Array, "*b n 3"]
+    energy: Float32[Array, "*b n"]
+    layer: Int32[Array, "*b n"]
+    cell: Int32[Array, "*b n"]
+    sigma_noise: Float32[Array, "*b n"]
+    valid: Bool[Array, "*b n"]
+
+
+class ShowerTruth(NamedTuple):
+    """The particles that reached a calorimeter, and what each gave to every hit (a sparse table of k entries).
+
+    Attributes:
+        momentum: at the production vertex, GeV.
+        vertex: production vertex, mm.
+        charge: in units of e.
+        pdg: particle code of the Particle Data Group.
+        hard_scatter: false for pile-up.
+        hit: row of the hit, ascending.
+        particle: row of the particle.
+        fraction: of the hit's energy that this particle made; what is missing to 1 is noise.
+    """
+
+    momentum: Float32[np.ndarray, "p 3"]
+    vertex: Float32[np.ndarray, "p 3"]
+    charge: Int32[np.ndarray, " p"]
+    pdg: Int32[np.ndarray, " p"]
+    hard_scatter: Bool[np.ndarray, " p"]
+    hit: Int32[np.ndarray, " k"]
+    particle: Int32[np.ndarray, " k"]
+    fraction: Float32[np.ndarray, " k"]
+
+
+class CalorimeterEvent(NamedTuple):
+    """One event of a calorimeter as it lies in a file: host arrays, not padded.
+
+    Attributes:
+        number: event number.
+        hits: the calibrated hits.
+        truth: `None` for data.
+    """
+
+    number: int
+    hits: RecHits
+    truth: ShowerTruth | None
+
+
+class DensityClusters(NamedTuple):
+    """What a density clustering says about every point.
+
+    Attributes:
+        ids: cluster of the point, numbered in the order of the seeds; `NOISE` for outliers and padding.
+        rho: local density, in the unit of the weights.
+        delta: distance to `nearest_higher`; infinite where there is none within reach.
+        nearest_higher: row of the nearest point of higher density; -1 where there is none within reach.
+        is_seed: true for the points that clusters begin at.
+        n_clusters: number of clusters.
+        overflow: true when a capacity was too small: the result is then incomplete and must not be used.
+    """
+
+    ids: Int32[Array, "*b n"]
+    rho: Float32[Array, "*b n"]
+    delta: Float32[Array, "*b n"]
+    nearest_higher: Int32[Array, "*b n"]
+    is_seed: Bool[Array, "*b n"]
+    n_clusters: Int32[Array, "*b"]
+    overflow: Bool[Array, "*b"]
+
+
+class Clusters(NamedTuple):
+    """Layer clusters: the hits of one layer that belong together.
+
+    Attributes:
+        member_cluster: for every hit the row of its cluster; `NOISE` for none.
+        position: log-weighted mean of the hits' positions, mm.
+        energy: GeV.
+        size: number of hits.
+        layer: -1 where `valid` is false.
+        seed: row of the hit that the cluster begins at; -1 where `valid` is false.
+        valid: false for padding.
+    """
+
+    member_cluster: Int32[Array, "*b n"]
+    position: Float32[Array, "*b c 3"]
+    energy: Float32[Array, "*b c"]
+    size: Int32[Array, "*b c"]
+    layer: Int32[Array, "*b c"]
+    seed: Int32[Array, "*b c"]
+    valid: Bool[Array, "*b c"]
+
+
+class Tracksters(NamedTuple):
+    """Showers in three dimensions, made of layer clusters (or of hits).
+
+    Attributes:
+        member_trackster: for every member the row of its trackster; `NOISE` for none.
+        position: energy-weighted barycentre, mm.
+        axes: principal axes, one a row, the longest first; the first points away from the interaction point.
+        variance: along the axes, mm^2.
+        energy: raw, the sum over the members, GeV.
+        regressed_energy: GeV.
+        size: number of members.
+        seed: row of the member that the trackster begins at; -1 where `valid` is false.
+        valid: false for padding.
+    """
+
+    member_trackster: Int32[Array, "*b n"]
+    position: Float32[Array, "*b t 3"]
+    axes: Float32[Array, "*b t 3 3"]
+    variance: Float32[Array, "*b t 3"]
+    energy: Float32[Array, "*b t"]
+    regressed_energy: Float32[Array, "*b t"]
+    size: Int32[Array, "*b t"]
+    seed: Int32[Array, "*b t"]
+    valid: Bool[Array, "*b t"]
