@@ -1,11 +1,11 @@
 """Models as artefacts: a program without its source, weights beside it, and a manifest that says how to call it.
 
-An artefact is the folder `<name>/<version>/` with `manifest.json`, StableHLO programs as written by `jax.export`, one each
-for cpu, cuda and tpu, and `weights.safetensors`. A program is a function of two flat dicts of arrays,
+An artefact is the folder `<name>/<version>/` with `manifest.json`, StableHLO programs as written by `jax.export`, one
+each for cpu, cuda and tpu, and `weights.safetensors`. A program is a function of two flat dicts of arrays,
 `program(weights, inputs) -> outputs`. Servers know a model only as its artefact.
 
-A single program for all three would branch on the platform inside, around every product and scatter; XLA then fuses them
-otherwise than where it compiles the same function itself, and the last bits differ.
+A single program for all three would branch on the platform inside, around every product and scatter; XLA then fuses
+them otherwise than where it compiles the same function itself, and the last bits differ.
 """
 
 from __future__ import annotations

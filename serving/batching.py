@@ -13,18 +13,22 @@ import heapq
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from enum import Enum
 
 import numpy as np
 
+from serving.deadlines import Clock
 from serving.errors import Cancelled, DeadlineExceeded, ModelNotReady, Overloaded
 from serving.runner import Inputs, Run, Runner, Sizes
 from serving.statistics import StatisticsRecorder
 
 DEFAULT_PRIORITY = 100
 """Level of a request that names none; 1 is the most urgent."""
+
+SPARE = 64
+"""Requests that were given up and may lie in the queue beside those that wait."""
 
 Outputs = dict[str, np.ndarray]
 
@@ -76,12 +80,13 @@ class Pending:
         self.done = True
         if self.future is None:
             self.rouse()
-        elif self.future.cancelled():
-            pass  # The caller has its end already.
-        elif error is not None:
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(outputs)
+            return
+        # Cancelled, even in this moment: the caller has its end already.
+        with suppress(InvalidStateError):
+            if error is not None:
+                self.future.set_exception(error)
+            else:
+                self.future.set_result(outputs)
 
     def rouse(self) -> None:
         """Wake the thread, once for however many reasons."""
@@ -109,6 +114,7 @@ class Scheduler:
         self._queue: list[tuple[int, int, Pending]] = []
         self._closed = False
         self._pool = ThreadPoolExecutor(instances, thread_name_prefix=f"run-{runner.manifest.name}")
+        self._clock = Clock(self._expire, f"deadlines-{runner.manifest.name}")
 
     @property
     def pending(self) -> int:
@@ -153,7 +159,10 @@ class Scheduler:
         return request.outputs
 
     def submit(self, inputs: Inputs, priority: int = 0, deadline: float | None = None) -> Future[Outputs]:
-        """Answer a request later; cancelling the future takes it out of the queue. Raises as `infer`."""
+        """Answer a request later; cancelling the future takes it out of the queue. Raises as `infer`.
+
+        A request whose deadline passes while it waits ends then, whether an instance is free or not.
+        """
         future: Future[Outputs] = Future()
         request = self._request(inputs, deadline, future)
         if self._enter(request, priority):
@@ -161,6 +170,8 @@ class Scheduler:
         future.add_done_callback(
             lambda done: self._withdraw(request, _given_up()) if done.cancelled() else None
         )
+        if deadline is not None and not request.done:
+            self._clock.expect(deadline)
         return future
 
     def close(self, timeout: float | None = None) -> bool:
@@ -173,6 +184,7 @@ class Scheduler:
             self._closed = True
             emptied = self._idle.wait_for(lambda: not self._waiting and self._free == self.instances, timeout)
             left = [] if emptied else [request for _, _, request in self._queue if self._leave(request)]
+        self._clock.close()
         self._refuse(left, ModelNotReady(f"model {self.runner.manifest.name!r} was unloaded"))
         self._pool.shutdown(wait=emptied)
         return emptied
@@ -197,6 +209,10 @@ class Scheduler:
                 refusal = Overloaded(message, self._retry_after())
             else:
                 self._number += 1
+                if len(self._queue) > 2 * self._waiting + SPARE:
+                    # Whoever gives up leaves its place and its inputs behind: a slow model would fill the memory.
+                    self._queue = [entry for entry in self._queue if entry[2].state is State.WAITING]
+                    heapq.heapify(self._queue)
                 heapq.heappush(self._queue, (priority or DEFAULT_PRIORITY, self._number, request))
                 self._waiting += 1
                 holds = self._free > 0
@@ -311,6 +327,21 @@ class Scheduler:
             waited = self._leave(request)
         if waited:
             self._refuse([request], error)
+
+    def _expire(self) -> float | None:
+        """End the requests without a thread that are late; the earliest deadline of those that are left."""
+        now = time.monotonic()
+        with self._idle:
+            timed = [
+                (request.deadline, request)
+                for _, _, request in self._queue
+                if request.state is State.WAITING
+                and request.future is not None
+                and request.deadline is not None
+            ]
+            late = [request for deadline, request in timed if deadline <= now and self._leave(request)]
+        self._refuse(late, _late())
+        return min((deadline for deadline, _ in timed if deadline > now), default=None)
 
     def _refuse(self, requests: Sequence[Pending], error: Exception) -> None:
         # Not the same object for all: every thread that raises one writes its traceback into it.

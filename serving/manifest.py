@@ -28,8 +28,8 @@ class Bucket:
 
     Attributes:
         sizes: length of every free axis of the inputs.
-        programs: platform (cpu, cuda, rocm, tpu) -> file of the program that takes this size; many buckets may share one
-            of symbolic sizes, and many platforms one that was written for all of them.
+        programs: platform (cpu, cuda, rocm, tpu) -> file of the program that takes this size; many buckets may share
+            one of symbolic sizes, and many platforms one that was written for all of them.
     """
 
     sizes: dict[str, int]

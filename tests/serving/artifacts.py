@@ -141,7 +141,9 @@ def positive(root):
     for length, part in programs.items():
         data = (part / "program0.bin").read_bytes()
         (merged / f"n{length}.bin").write_bytes(data)
-        content["buckets"].append({"sizes": {"n": length}, "programs": dict.fromkeys(PLATFORMS, f"n{length}.bin")})
+        content["buckets"].append(
+            {"sizes": {"n": length}, "programs": dict.fromkeys(PLATFORMS, f"n{length}.bin")}
+        )
         content["files"][f"n{length}.bin"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     (merged / "manifest.json").write_text(json.dumps(content))
     for part in (folder / "part16", folder / "part32"):

@@ -213,5 +213,5 @@ def test_a_platform_without_a_program_is_named(tmp_path):
     for bucket in content["buckets"]:
         bucket["programs"] = {"tpu": bucket["programs"]["tpu"]}
     (folder / "manifest.json").write_text(json.dumps(content))
-    with pytest.raises(ArtifactError, match="no program for cpu.*there are tpu"):
+    with pytest.raises(ArtifactError, match=r"no program for cpu.*there are tpu"):
         Runner(Artifact(folder)).warm()
