@@ -41,7 +41,7 @@ class Options:
         threads: gRPC calls at the same time.
         xla_threads: threads of one execution on a CPU; 0 takes all cores.
         instances: executions of a model at the same time.
-        queue: requests of a model that may wait; more are refused.
+        queue: requests of a model that may wait, and calls that may wait for a thread; more are refused.
         control: "none" loads all models at the start, "explicit" those that clients ask for, "poll" follows the folder.
         tls_certificate: PEM file.
         tls_key: PEM file.
@@ -182,6 +182,7 @@ def _start_fronts(options: Options, dataplane: Dataplane, fronts: ExitStack) -> 
             host=options.host,
             port=options.grpc,
             threads=options.threads,
+            waiting=options.queue,
             tls=tls,
             token=token,
             max_message_bytes=options.max_message_bytes,

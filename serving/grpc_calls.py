@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import unquote
 
@@ -25,6 +25,9 @@ LONGEST_TEXT = 600
 
 REFUSING = 4
 """Threads that are kept for saying no to calls over the limit."""
+
+SMOOTHING = 32
+"""Calls over which the time of one is averaged."""
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +94,68 @@ def is_local(context: Context) -> bool:
     """Whether the caller is on this host."""
     kind, _, address = unquote(context.peer()).partition(":")
     return kind == "unix" or is_loopback(address.rpartition(":")[0].strip("[]"))
+
+
+class CountedThreads(ThreadPoolExecutor):
+    """Threads that know how many calls wait for them, and how long a call takes."""
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads, thread_name_prefix="grpc")
+        self.size, self.waiting, self._seconds = threads, 0, 0.0
+        self._count = threading.Lock()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run a call on the next free thread."""
+        with self._count:
+            self.waiting += 1
+        return super().submit(self._run, fn, *args, **kwargs)
+
+    def retry_after(self) -> float:
+        """Seconds in which half of the calls that wait should be gone."""
+        return min(10.0, max(0.01, self._seconds * self.waiting / (2 * self.size)))
+
+    def _run(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with self._count:
+            self.waiting -= 1
+        started = time.perf_counter()
+        try:
+            return call(*args, **kwargs)
+        finally:
+            # Threads may overwrite each other's sum: it is a hint.
+            self._seconds += (time.perf_counter() - started - self._seconds) / SMOOTHING
+
+
+class BoundedCalls(grpc.GenericRpcHandler):
+    """Refuses calls while too many wait for a thread, and says when to come back; grpcio's own limit cannot.
+
+    Args:
+        calls: the service.
+        threads: that run its calls with one answer.
+        limit: of those that wait.
+    """
+
+    def __init__(self, calls: grpc.GenericRpcHandler, threads: CountedThreads, limit: int) -> None:
+        self._calls, self._threads, self._limit = calls, threads, limit
+        self._pool = ThreadPoolExecutor(REFUSING, thread_name_prefix="grpc-refusing")
+
+        def refuse(request: Any, context: Context) -> None:
+            text = f"the queue of calls is full: {limit} wait for one of {threads.size} threads"
+            abort(Overloaded(text, threads.retry_after()), context)
+
+        # grpcio looks for this name on the function.
+        refuse.experimental_thread_pool = self._pool  # type: ignore[attr-defined]
+        self._refusal: grpc.RpcMethodHandler = grpc.unary_unary_rpc_method_handler(refuse)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """The method, or a refusal in its place; called on the thread that takes calls from the network."""
+        handler = self._calls.service(handler_call_details)
+        if handler is None or handler.response_streaming or self._threads.waiting < self._limit:
+            return handler
+        return self._refusal
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._pool.shutdown(wait=False)
 
 
 class LongCalls:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -13,12 +12,14 @@ from grpc_reflection.v1alpha import reflection
 
 from serving.dataplane import Dataplane
 from serving.errors import ServingError, Unauthenticated
-from serving.grpc_calls import REFUSING, Context, LongCalls, abort, guarded
+from serving.grpc_calls import BoundedCalls, Context, CountedThreads, LongCalls, abort, guarded
 from serving.grpc_handlers import Handlers
 from serving.protocol.messages import POOL, SERVICE, message, methods
 from serving.security import TlsFiles, check_token
 
 WATCH_SECONDS = 0.2
+REFUSALS = 256
+"""Calls that may be in the course of being refused."""
 OPEN = ("/grpc.health.v1.Health/",)
 """Methods that need no token: whoever starts servers must see whether they live."""
 
@@ -31,7 +32,7 @@ class GrpcFront:
         host: address to listen on.
         port: 0 for any free one.
         threads: calls at the same time.
-        waiting: calls that may wait for a thread; the rest is refused.
+        waiting: calls that may wait for a thread; the rest is refused, with a hint when to come back.
         streams: of ModelStreamInfer at the same time; each has a thread of its own.
         watches: of the health service at the same time, likewise.
         tls: certificates; `None` serves plain text.
@@ -70,13 +71,16 @@ class GrpcFront:
         ]
         self._streams, self._watches = LongCalls(streams, "streams"), LongCalls(watches, "watches")
         interceptors: list[grpc.ServerInterceptor] = [_TokenInterceptor(token)] if token is not None else []
+        pool = CountedThreads(threads)
         self._server = grpc.server(
-            ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+            pool,
             options=options,
             interceptors=interceptors,
-            maximum_concurrent_rpcs=threads + waiting + streams + watches + 2 * REFUSING,
+            # Beyond even the refusals: grpcio then says no itself.
+            maximum_concurrent_rpcs=threads + waiting + streams + watches + REFUSALS,
         )
-        self._server.add_generic_rpc_handlers((_service(Handlers(dataplane), self._streams),))
+        self._calls = BoundedCalls(_service(Handlers(dataplane), self._streams), pool, waiting)
+        self._server.add_generic_rpc_handlers((self._calls,))
         health_pb2_grpc.add_HealthServicer_to_server(_Health(dataplane, self._watches), self._server)
         names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server, _with_health())
@@ -97,6 +101,7 @@ class GrpcFront:
     def stop(self, grace: float = 0.0) -> None:
         """Take no more calls, let those that run finish for `grace` seconds."""
         self._server.stop(grace).wait()
+        self._calls.close()
         self._streams.close()
         self._watches.close()
 
