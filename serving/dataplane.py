@@ -12,12 +12,13 @@ import jax
 import numpy as np
 
 from serving.batching import Outputs
-from serving.errors import InvalidInput, ModelNotReady, ServingError
+from serving.errors import ArtifactError, InvalidInput, ModelNotReady, ServingError
 from serving.futures import mapped
 from serving.repository import LoadedModel, Repository
 from serving.settings import Settings
 from serving.shared_memory import SharedMemory
 from serving.types import (
+    CHECKSUM,
     IndexEntry,
     InferRequest,
     InferResponse,
@@ -170,6 +171,12 @@ class Dataplane:
         if request.priority < 0:
             raise InvalidInput(f"parameter 'priority' is {request.priority}; 0 (default) or more is allowed")
         model = self.repository.get(request.model, request.version)
+        expected = request.parameters.get(CHECKSUM)
+        if expected is not None and expected != model.artifact.checksum:
+            # A session cannot see that a server was replaced between two of its calls.
+            raise ArtifactError(
+                f"model {request.model!r} has the checksum {model.artifact.checksum}; the caller expects {expected!r}"
+            )
         specs = {spec.name: spec for spec in model.artifact.manifest.outputs}
         wanted = request.outputs or tuple(RequestedOutput(name) for name in specs)
         unknown = [output.name for output in wanted if output.name not in specs]
