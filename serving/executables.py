@@ -29,6 +29,15 @@ from serving.manifest import Bucket
 
 log = logging.getLogger(__name__)
 
+COMPILE_OPTIONS = (
+    "jax_disable_most_optimizations",
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_exec_time_optimization_effort",
+    "jax_memory_fitting_effort",
+)
+"""Settings of JAX that the compiler hears of."""
+
 Arrays = Mapping[str, Any]
 Compiled = Callable[[Arrays, Arrays], dict[str, jax.Array]]
 
@@ -111,6 +120,7 @@ def _key(artifact: Artifact, bucket: Bucket, device: jax.Device) -> str:
         "device": f"{device.platform} {device.device_kind} {device.id}",
         "processor": _processor(),
         "flags": os.environ.get("XLA_FLAGS", ""),
+        "options": {name: str(getattr(jax.config, name, None)) for name in COMPILE_OPTIONS},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
