@@ -109,7 +109,8 @@ class Scheduler:
         self, runner: Runner, *, instances: int = 1, queue: int = 256, statistics: StatisticsRecorder
     ) -> None:
         self.runner, self.statistics, self.limit, self.instances = runner, statistics, queue, instances
-        self._idle = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
         self._free, self._waiting, self._number = instances, 0, 0
         self._queue: list[tuple[int, int, Pending]] = []
         self._closed = False
@@ -201,7 +202,7 @@ class Scheduler:
         """Queue a request; whether the caller now holds an instance."""
         name = self.runner.manifest.name
         refusal: Exception
-        with self._idle:
+        with self._lock:
             if self._closed:
                 refusal = ModelNotReady(f"model {name!r} is being unloaded")
             elif self._waiting >= self.limit:
@@ -233,7 +234,7 @@ class Scheduler:
         while True:
             late: list[Pending] = []
             unwanted: list[Pending] = []
-            with self._idle:
+            with self._lock:
                 if own is not None and own.done:
                     if not self._hand_on():
                         self._release()
@@ -249,7 +250,12 @@ class Scheduler:
 
     def _release(self) -> None:
         self._free += 1
-        self._idle.notify_all()
+        self._tell_close()
+
+    def _tell_close(self) -> None:
+        """Under the lock, when something ended: only `close` waits for that."""
+        if self._closed:
+            self._idle.notify_all()
 
     def _take(self, late: list[Pending], unwanted: list[Pending]) -> list[Pending]:
         """The next batch, under the lock; `late` gets those whose time is over, `unwanted` those given up."""
@@ -279,7 +285,7 @@ class Scheduler:
             return False
         request.state = State.DROPPED
         self._waiting -= 1
-        self._idle.notify_all()
+        self._tell_close()
         return True
 
     def _hand_on(self) -> bool:
@@ -315,15 +321,18 @@ class Scheduler:
 
     def _count(self, run: Run, batch: list[Pending], started: int) -> None:
         now = time.perf_counter_ns()
-        rows = len(batch)
-        if self.runner.batch_axis is not None:
-            rows = sum(request.sizes[self.runner.batch_axis] for request in batch)
-        queued = sum(started - request.arrived for request in batch)
-        self.statistics.executed(run, rows, queued, sum(now - request.arrived for request in batch))
+        rows, arrived, axis = len(batch), 0, self.runner.batch_axis
+        if axis is not None:
+            rows = 0
+            for request in batch:
+                rows += request.sizes[axis]
+        for request in batch:
+            arrived += request.arrived
+        self.statistics.executed(run, rows, len(batch) * started - arrived, len(batch) * now - arrived)
 
     def _withdraw(self, request: Pending, error: Exception) -> None:
         """Take a request out of the queue, unless it runs or ran already."""
-        with self._idle:
+        with self._lock:
             waited = self._leave(request)
         if waited:
             self._refuse([request], error)

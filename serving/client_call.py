@@ -29,7 +29,7 @@ class Session(Protocol):
 
 
 class Call:
-    """One call, from its first try to its end; `future` ends exactly once.
+    """One call, from its first try to its end; its future ends exactly once.
 
     Args:
         session: that it belongs to.
@@ -39,8 +39,19 @@ class Call:
 
     def __init__(self, session: Session, request: InferRequest, course: Course) -> None:
         self.session, self.request, self.course = session, request, course
-        self.future: Future[Arrays] = Future()
+        self._future: Future[Arrays] | None = None
         self._current: Future[Arrays] | None = None
+
+    @property
+    def future(self) -> Future[Arrays]:
+        """The end of the call; made at the first look, by `acquire`, before another thread knows of the call."""
+        if self._future is None:
+            self._future = Future()
+        return self._future
+
+    @property
+    def _is_cancelled(self) -> bool:
+        return self._future is not None and self._future.cancelled()
 
     def cancel(self) -> bool:
         """Give the call up; false if it had ended."""
@@ -66,7 +77,7 @@ class Call:
             inner.add_done_callback(self._landed)
 
     def _landed(self, inner: Future[Arrays]) -> None:
-        if inner.cancelled() or self.future.cancelled():
+        if inner.cancelled() or self._is_cancelled:
             self.future.cancel()
             return
         error = inner.exception()
@@ -139,7 +150,7 @@ class Call:
         return True
 
     def _try(self, endpoint: Endpoint) -> Arrays:
-        if self.future.cancelled():
+        if self._is_cancelled:
             raise CancelledError
         if not endpoint.is_verified:
             endpoint.verify()
@@ -150,7 +161,7 @@ class Call:
 
     def _begin(self, endpoint: Endpoint) -> Future[Arrays]:
         self._current = inner = endpoint.start(self.request)
-        if self.future.cancelled():
+        if self._is_cancelled:
             inner.cancel()
         return inner
 

@@ -66,14 +66,18 @@ def check_inputs(metadata: ModelMetadata, inputs: Mapping[str, np.ndarray]) -> N
         InvalidInput: names the input, what was given and what is allowed.
     """
     specs = metadata.inputs
-    if len(inputs) != len(specs) or any(spec.name not in inputs for spec in specs):
-        names = [spec.name for spec in specs]
-        raise InvalidInput(
-            f"model {metadata.name!r} was given the inputs {list(inputs)}; allowed are {names}"
-        )
+    if len(inputs) != len(specs):
+        raise InvalidInput(_wrong_names(metadata, inputs))
     lengths: dict[str, int] = {}
     for spec in specs:
+        if spec.name not in inputs:
+            raise InvalidInput(_wrong_names(metadata, inputs))
         _check_array(spec, inputs[spec.name], lengths)
+
+
+def _wrong_names(metadata: ModelMetadata, inputs: Mapping[str, np.ndarray]) -> str:
+    names = [spec.name for spec in metadata.inputs]
+    return f"model {metadata.name!r} was given the inputs {list(inputs)}; allowed are {names}"
 
 
 def _check_array(spec: TensorSpec, array: np.ndarray, lengths: dict[str, int]) -> None:
@@ -82,11 +86,12 @@ def _check_array(spec: TensorSpec, array: np.ndarray, lengths: dict[str, int]) -
     if array.dtype != spec.dtype:
         given = name_of(array.dtype)
         raise InvalidInput(f"input {spec.name!r} has the datatype {given}; {spec.datatype} is allowed")
-    fits = array.ndim == len(spec.shape)
-    for allowed, length in zip(spec.shape, array.shape, strict=False):
-        fits = (
-            fits and (lengths.setdefault(allowed, length) if isinstance(allowed, str) else allowed) == length
-        )
+    shape = array.shape
+    fits = len(shape) == len(spec.shape)
+    for allowed, length in zip(spec.shape, shape, strict=False):
+        if (lengths.setdefault(allowed, length) if isinstance(allowed, str) else allowed) != length:
+            fits = False
+            break
     if not fits:
         axes = [lengths.get(n, -1) if isinstance(n, str) else n for n in spec.shape]
         raise InvalidInput(f"input {spec.name!r} has the shape {list(array.shape)}; {axes} is allowed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -44,6 +44,9 @@ EXTENSIONS = (
     "trace",
     "logging",
 )
+
+
+_Wanted = tuple[TensorSpec, RequestedOutput]
 
 
 class Dataplane:
@@ -165,7 +168,7 @@ class Dataplane:
         self.shared_memory.unregister("")
         return answered and time.monotonic() <= deadline
 
-    def _prepare(self, request: InferRequest) -> tuple[LoadedModel, list[tuple[TensorSpec, RequestedOutput]]]:
+    def _prepare(self, request: InferRequest) -> tuple[LoadedModel, Sequence[_Wanted]]:
         if self._draining:
             raise ModelNotReady("the server is shutting down")
         if request.priority < 0:
@@ -177,20 +180,21 @@ class Dataplane:
             raise ArtifactError(
                 f"model {request.model!r} has the checksum {model.artifact.checksum}; the caller expects {expected!r}"
             )
-        specs = {spec.name: spec for spec in model.artifact.manifest.outputs}
-        wanted = request.outputs or tuple(RequestedOutput(name) for name in specs)
-        unknown = [output.name for output in wanted if output.name not in specs]
+        if not request.outputs:
+            return model, model.all_outputs
+        specs = model.outputs
+        unknown = [output.name for output in request.outputs if output.name not in specs]
         if unknown:
             raise InvalidInput(
                 f"model {request.model!r} has no output {unknown[0]!r}; the outputs are {list(specs)}"
             )
-        return model, [(specs[output.name], output) for output in wanted]
+        return model, [(specs[output.name], output) for output in request.outputs]
 
     def _response(
         self,
         request: InferRequest,
         model: LoadedModel,
-        wanted: list[tuple[TensorSpec, RequestedOutput]],
+        wanted: Sequence[_Wanted],
         outputs: Outputs,
     ) -> InferResponse:
         manifest = model.artifact.manifest

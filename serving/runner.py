@@ -119,7 +119,9 @@ class Runner:
             InputTooLarge: when the program says that no bucket holds what arises inside it.
             InferenceFailed: when it fails.
         """
-        total = {axis: sum(size[axis] for size in sizes) for axis in sizes[0]}
+        total = sizes[0]
+        if len(sizes) > 1:
+            total = {axis: sum(size[axis] for size in sizes) for axis in total}
         number = self.bucket_of(total)
         while True:
             started = time.perf_counter_ns()
@@ -182,7 +184,10 @@ class Runner:
 
 
 def _fits(sizes: Sizes, bucket: Bucket) -> bool:
-    return all(sizes[axis] <= limit for axis, limit in bucket.sizes.items())
+    for axis, limit in bucket.sizes.items():  # noqa: SIM110 - a generator costs more than all it compares
+        if sizes[axis] > limit:
+            return False
+    return True
 
 
 def _volume(bucket: Bucket) -> int:

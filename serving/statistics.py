@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 
 from serving.errors import status_of
 from serving.runner import Run
@@ -26,6 +27,16 @@ def _phases() -> tuple[Tally, ...]:
 def _add(tally: Tally, ns: int, count: int = 1) -> None:
     tally[0] += count
     tally[1] += ns
+
+
+def _add_phases(tallies: Sequence[Tally], run: Run, count: int) -> None:
+    given, inferred, taken = tallies
+    given[0] += count
+    given[1] += run.input_ns
+    inferred[0] += count
+    inferred[1] += run.infer_ns
+    taken[0] += count
+    taken[1] += run.output_ns
 
 
 class StatisticsRecorder:
@@ -52,15 +63,13 @@ class StatisticsRecorder:
         """
         requests = len(run.outputs)
         with self._lock:
-            self._last = time.time_ns() // 1_000_000
+            self._last = time.time_ns()
             self._inferences += rows
             self._executions += 1
             _add(self._success, total_ns, requests)
             _add(self._queue, queued_ns, requests)
-            spent = (run.input_ns, run.infer_ns, run.output_ns)
-            for phase, of_batch, ns in zip(self._phases, self._batches[rows], spent, strict=True):
-                _add(phase, ns, requests)
-                _add(of_batch, ns)
+            _add_phases(self._phases, run, requests)
+            _add_phases(self._batches[rows], run, 1)
 
     def failed(self, error: BaseException, ns: int) -> None:
         """A request was refused or failed after a time."""
@@ -78,7 +87,7 @@ class StatisticsRecorder:
             return ModelStatistics(
                 name=name,
                 version=version,
-                last_inference=self._last,
+                last_inference=self._last // 1_000_000,
                 inference_count=self._inferences,
                 execution_count=self._executions,
                 success=Duration(*self._success),

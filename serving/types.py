@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -56,7 +57,7 @@ class TensorSpec:
     is_sorted: bool = False
     limits: tuple[int, int] | None = None
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """NumPy's type."""
         return DATATYPES[self.datatype]
