@@ -3,7 +3,8 @@
 Nobody waits for a batch to fill: whoever finds an instance free takes what is queued, up to the largest bucket, and
 runs it. The thread that brought a request is that somebody where it can be, so a lone request crosses no threads;
 when its own answer is there it hands the instance on to a waiting thread, or to the pool for requests that came
-without one.
+without one. An event loop queues what one turn brings and then lets it run (`enqueue`, `kick`): at once if that takes
+no time to speak of, else in the pool.
 """
 
 from __future__ import annotations
@@ -14,80 +15,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from enum import Enum
-
-import numpy as np
 
 from serving.errors import Cancelled, DeadlineExceeded, ModelNotReady, Overloaded
+from serving.pending import End, Outputs, Pending, State
 from serving.runner import Inputs, Run, Runner, Sizes
 from serving.statistics import StatisticsRecorder
 
 DEFAULT_PRIORITY = 100
 """Level of a request that names none; 1 is the most urgent."""
 
-Outputs = dict[str, np.ndarray]
-
-
-class State(Enum):
-    """Of a request; it changes under the scheduler's lock."""
-
-    WAITING = 0
-    RUNNING = 1
-    DROPPED = 2
-
-
-class Pending:
-    """A request in the scheduler.
-
-    Attributes:
-        state: WAITING while it is in the queue.
-        done: its outputs or its error are there.
-        leads: its thread holds an instance and must run or free it.
-        wake: held while the thread of the request sleeps.
-    """
-
-    __slots__ = (
-        "arrived", "deadline", "done", "error", "future", "inputs", "is_wanted", "leads", "outputs", "sizes", "state",
-        "wake",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        inputs: Inputs,
-        sizes: Sizes,
-        deadline: float | None,
-        future: Future[Outputs] | None,
-        is_wanted: Callable[[], bool] | None = None,
-    ) -> None:
-        self.inputs, self.sizes, self.deadline, self.future = inputs, sizes, deadline, future
-        self.is_wanted = is_wanted
-        self.arrived = time.perf_counter_ns()
-        self.state = State.WAITING
-        self.done = self.leads = False
-        self.outputs: Outputs = {}
-        self.error: Exception | None = None
-        self.wake = threading.Lock()
-        self.wake.acquire()
-
-    def answer(self, outputs: Outputs, error: Exception | None) -> None:
-        """Give the request its end; never under the scheduler's lock, a future runs its callbacks here."""
-        self.outputs, self.error = outputs, error
-        self.done = True
-        if self.future is None:
-            self.rouse()
-        elif self.future.cancelled():
-            pass  # The caller has its end already.
-        elif error is not None:
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(outputs)
-
-    def rouse(self) -> None:
-        """Wake the thread, once for however many reasons."""
-        # Released already: two threads had a reason at the same time.
-        with suppress(RuntimeError):
-            self.wake.release()
+SWIFT_NS = 1_000_000
+"""Longest execution that may hold up an event loop."""
 
 
 class Scheduler:
@@ -108,6 +46,7 @@ class Scheduler:
         self._free, self._waiting, self._number = instances, 0, 0
         self._queue: list[tuple[int, int, Pending]] = []
         self._closed = False
+        self._pace: dict[int, float] = {}
         self._pool = ThreadPoolExecutor(instances, thread_name_prefix=f"run-{runner.manifest.name}")
 
     @property
@@ -131,9 +70,9 @@ class Scheduler:
             Cancelled: `is_wanted` said no when its turn came.
             ModelNotReady: the model is being unloaded.
         """
-        request = self._request(inputs, deadline, None)
-        request.is_wanted = is_wanted
+        request = self._request(inputs, deadline, is_wanted=is_wanted)
         self._enter(request, priority)
+        wake = request.wake or threading.Lock()
         while True:
             # In this order: once it is done nobody makes it lead any more, so that a lead is not overlooked.
             is_done = request.done
@@ -144,8 +83,8 @@ class Scheduler:
             if is_done:
                 break
             left = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
-            if not request.wake.acquire(timeout=left):
-                self._withdraw(request, _late())
+            if not wake.acquire(timeout=left):
+                self.withdraw(request, _late())
                 # It runs already, or has been told to lead: either way the next wake-up comes.
                 deadline = None
         if request.error is not None:
@@ -155,13 +94,74 @@ class Scheduler:
     def submit(self, inputs: Inputs, priority: int = 0, deadline: float | None = None) -> Future[Outputs]:
         """Answer a request later; cancelling the future takes it out of the queue. Raises as `infer`."""
         future: Future[Outputs] = Future()
-        request = self._request(inputs, deadline, future)
+        request = self._request(inputs, deadline, future=future)
         if self._enter(request, priority):
             self._pool.submit(self._lead, None)
         future.add_done_callback(
-            lambda done: self._withdraw(request, _given_up()) if done.cancelled() else None
+            lambda done: self.withdraw(request, given_up()) if done.cancelled() else None
         )
         return future
+
+    def enqueue(
+        self,
+        inputs: Inputs,
+        end: End,
+        priority: int = 0,
+        deadline: float | None = None,
+        is_wanted: Callable[[], bool] | None = None,
+    ) -> Pending:
+        """Queue a request of an event loop, which calls `kick` once it has queued what it has.
+
+        Args:
+            inputs: of the request.
+            end: called once with the outputs or the error, on any thread, also within `kick` and `withdraw`.
+            priority: 1 is the most urgent; 0 is the default level.
+            deadline: on the clock of `time.monotonic`; looked at when its turn comes. See `withdraw`.
+            is_wanted: asked when its turn comes.
+
+        Raises:
+            InvalidInput: see `Runner.check`.
+            Overloaded: the queue is full.
+            ModelNotReady: the model is being unloaded.
+        """
+        request = self._request(inputs, deadline, end=end, is_wanted=is_wanted)
+        self._enter(request, priority, hold=False)
+        return request
+
+    def kick(self) -> bool:
+        """Let what is queued run: a batch that is swift here and now, any other on a thread of the pool.
+
+        Returns:
+            Whether more waits and an instance is free for it: call again.
+        """
+        late: list[Pending] = []
+        unwanted: list[Pending] = []
+        with self._idle:
+            if not self._free or not self._waiting:
+                return False
+            batch = self._take(late, unwanted)
+            self._free -= bool(batch)
+        self._refuse(late, _late())
+        self._refuse(unwanted, given_up())
+        if not batch:
+            return False
+        if not self._is_swift(batch):
+            self._pool.submit(self._lead, None, batch)
+            return self._waiting > 0
+        try:
+            self._run(batch)
+        finally:
+            with self._idle:
+                self._release()
+        return self._waiting > 0
+
+    def _is_swift(self, batch: list[Pending]) -> bool:
+        """Whether executions of this size have been short so far; the first of each size is not known to be."""
+        return self._pace.get(self._bucket(batch), SWIFT_NS) < SWIFT_NS
+
+    def _bucket(self, batch: list[Pending]) -> int:
+        sizes = [request.sizes for request in batch]
+        return self.runner.bucket_of({axis: sum(size[axis] for size in sizes) for axis in sizes[0]})
 
     def close(self, timeout: float | None = None) -> bool:
         """Take no more requests and wait for those that are here; those that wait too long are refused.
@@ -177,16 +177,23 @@ class Scheduler:
         self._pool.shutdown(wait=emptied)
         return emptied
 
-    def _request(self, inputs: Inputs, deadline: float | None, future: Future[Outputs] | None) -> Pending:
+    def _request(
+        self,
+        inputs: Inputs,
+        deadline: float | None,
+        future: Future[Outputs] | None = None,
+        end: End | None = None,
+        is_wanted: Callable[[], bool] | None = None,
+    ) -> Pending:
         started = time.perf_counter_ns()
         try:
-            return Pending(inputs, self.runner.check(inputs), deadline, future)
+            return Pending(inputs, self.runner.check(inputs), deadline, future, end, is_wanted)
         except Exception as error:
             self.statistics.failed(error, time.perf_counter_ns() - started)
             raise
 
-    def _enter(self, request: Pending, priority: int) -> bool:
-        """Queue a request; whether the caller now holds an instance."""
+    def _enter(self, request: Pending, priority: int, *, hold: bool = True) -> bool:
+        """Queue a request; whether the caller now holds an instance, as it does if it may and one is free."""
         name = self.runner.manifest.name
         refusal: Exception
         with self._idle:
@@ -199,10 +206,10 @@ class Scheduler:
                 self._number += 1
                 heapq.heappush(self._queue, (priority or DEFAULT_PRIORITY, self._number, request))
                 self._waiting += 1
-                holds = self._free > 0
+                holds = hold and self._free > 0
                 self._free -= holds
                 # Under the lock: the next moment another thread may hand its instance to this request.
-                request.leads = holds and request.future is None
+                request.leads = holds and request.wake is not None
                 return holds
         self.statistics.failed(refusal, 0)
         raise refusal
@@ -212,8 +219,10 @@ class Scheduler:
         seconds = self.statistics.seconds_a_request() * self.limit / (2 * self.instances)
         return min(10.0, max(0.01, seconds))
 
-    def _lead(self, own: Pending | None) -> None:
+    def _lead(self, own: Pending | None, first: list[Pending] | None = None) -> None:
         """Hold an instance: run batches until the own request is answered, then hand it on."""
+        if first:
+            self._run(first)
         while True:
             late: list[Pending] = []
             unwanted: list[Pending] = []
@@ -226,7 +235,7 @@ class Scheduler:
                 if not batch:
                     self._release()
             self._refuse(late, _late())
-            self._refuse(unwanted, _given_up())
+            self._refuse(unwanted, given_up())
             if not batch:
                 return
             self._run(batch)
@@ -274,7 +283,7 @@ class Scheduler:
         first = next(waiting, None)
         if first is None:
             return False
-        if first.future is not None:
+        if first.wake is None:
             self._pool.submit(self._lead, None)
         else:
             first.leads = True
@@ -299,13 +308,17 @@ class Scheduler:
 
     def _count(self, run: Run, batch: list[Pending], started: int) -> None:
         now = time.perf_counter_ns()
+        bucket = self._bucket(batch)
+        before = self._pace.get(bucket, now - started)
+        # Four runs forget a hiccup of the machine.
+        self._pace[bucket] = before + (now - started - before) / 4
         rows = len(batch)
         if self.runner.batch_axis is not None:
             rows = sum(request.sizes[self.runner.batch_axis] for request in batch)
         queued = sum(started - request.arrived for request in batch)
         self.statistics.executed(run, rows, queued, sum(now - request.arrived for request in batch))
 
-    def _withdraw(self, request: Pending, error: Exception) -> None:
+    def withdraw(self, request: Pending, error: Exception) -> None:
         """Take a request out of the queue, unless it runs or ran already."""
         with self._idle:
             waited = self._leave(request)
@@ -323,5 +336,6 @@ def _late() -> DeadlineExceeded:
     return DeadlineExceeded("the deadline was over before the model ran")
 
 
-def _given_up() -> Cancelled:
+def given_up() -> Cancelled:
+    """The error of a request whose caller is gone."""
     return Cancelled("the caller cancelled the request")
