@@ -84,7 +84,7 @@ class Scheduler:
                 break
             left = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
             if not wake.acquire(timeout=left):
-                self.withdraw(request, _late())
+                self.withdraw(request, too_late())
                 # It runs already, or has been told to lead: either way the next wake-up comes.
                 deadline = None
         if request.error is not None:
@@ -141,7 +141,7 @@ class Scheduler:
                 return False
             batch = self._take(late, unwanted)
             self._free -= bool(batch)
-        self._refuse(late, _late())
+        self._refuse(late, too_late())
         self._refuse(unwanted, given_up())
         if not batch:
             return False
@@ -234,7 +234,7 @@ class Scheduler:
                 batch = self._take(late, unwanted)
                 if not batch:
                     self._release()
-            self._refuse(late, _late())
+            self._refuse(late, too_late())
             self._refuse(unwanted, given_up())
             if not batch:
                 return
@@ -332,7 +332,8 @@ class Scheduler:
             request.answer({}, copy.copy(error))
 
 
-def _late() -> DeadlineExceeded:
+def too_late() -> DeadlineExceeded:
+    """The error of a request that waited too long."""
     return DeadlineExceeded("the deadline was over before the model ran")
 
 
