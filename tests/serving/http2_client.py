@@ -24,8 +24,9 @@ class Client:
             settings[Codes.INITIAL_WINDOW_SIZE] = window
         if frame_bytes is not None:
             settings[Codes.MAX_FRAME_SIZE] = frame_bytes
-        self.connection.local_settings.update(settings)
         self.connection.initiate_connection()
+        if settings:
+            self.connection.update_settings(settings)
         if connection_window:
             self.connection.increment_flow_control_window(connection_window)
         self.socket = socket.create_connection(("127.0.0.1", port))

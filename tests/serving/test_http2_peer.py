@@ -2,14 +2,15 @@
 
 import contextlib
 import gzip
+import socket
 import threading
 import time
 import zlib
 
-import h2.events
 import numpy as np
 import psutil
 import pytest
+from hyperframe import frame as frames
 from tritonclient.grpc import service_pb2
 
 from serving.grpc_async import AsyncGrpcFront
@@ -190,18 +191,19 @@ def test_a_slow_reader_holds_little_and_no_one_else(plane):
         before = memory().rss
         sent = 0
         part = request(16, id="x" * 20_000) * 10
+        client.socket.settimeout(0.5)
         while sent < 100 << 20:
-            room = client.connection.local_flow_control_window(stream)
-            if room < len(part):
-                break
-            for at in range(0, len(part), 16_384):
-                client.connection.send_data(stream, part[at : at + 16_384])
-            client.flush()
-            sent += len(part)
-            client.socket.settimeout(0.2)
-            with contextlib.suppress(TimeoutError):
-                client.read_once(grant=False)
-        assert sent < 16 << 20
+            while client.connection.local_flow_control_window(stream) < len(part):
+                try:
+                    client.read_once(grant=False)
+                except TimeoutError:
+                    break
+            else:
+                client.send(stream, part, end=False)
+                sent += len(part)
+                continue
+            break
+        assert 1 << 20 < sent < 16 << 20
         assert memory().rss - before < 64 << 20
         assert other.call(request())[1]["grpc-status"] == "0"
 
@@ -223,38 +225,49 @@ def test_a_peer_that_never_reads_is_let_go(wide):
 
 
 def test_a_stop_lets_calls_finish_and_refuses_new_ones(wide):
-    with front_of(wide) as plane, Client(plane.port) as client:
-        assert client.call(request())[1]["grpc-status"] == "0"
+    with front_of(wide) as plane, Wire(plane.port) as wire:
+        wire.call(1)
+        assert wire.status(1) == 0
         plane.gate.clear()
-        stream = client.open()
-        client.send(stream, request())
+        wire.call(3)
         while plane.asked < 2:
             time.sleep(0.01)
         stopping = threading.Thread(target=plane.front.stop, args=(10.0,))
         stopping.start()
-        while not any(isinstance(event, h2.events.ConnectionTerminated) for event in client.events):
-            client.read_once()
+        # First the wish, then, once it was heard, the last stream that is served.
+        first = wire.read(lambda frame: isinstance(frame, frames.GoAwayFrame))
+        assert (first.error_code, first.last_stream_id) == (Code.NO_ERROR, 2**31 - 1)
+        wire.call(5)
+        ping = wire.read(lambda frame: isinstance(frame, frames.PingFrame))
+        wire.send(frames.PingFrame(0, ping.opaque_data, flags=("ACK",)))
+        second = wire.read(lambda frame: isinstance(frame, frames.GoAwayFrame))
+        assert (second.error_code, second.last_stream_id) == (Code.NO_ERROR, 5)
+        wire.call(7)
+        assert wire.reset(7) == Code.REFUSED_STREAM
         plane.gate.set()
-        body, trailers = client.answer(stream)
-        assert trailers["grpc-status"] == "0"
-        np.testing.assert_allclose(logits(body), expected(rows(1)), rtol=1e-5, atol=1e-5)
+        for stream in (3, 5):
+            assert wire.status(stream) == 0
+            np.testing.assert_allclose(
+                logits(wire.answer(stream)[1][5:]), expected(rows(1)), rtol=1e-5, atol=1e-5
+            )
+        wire.read()
+        assert wire.is_closed
         stopping.join(5)
         assert not stopping.is_alive()
         with pytest.raises(OSError, match="refused"):
-            Client(plane.port)
+            socket.create_connection(("127.0.0.1", plane.port))
 
 
 def test_a_stop_does_not_wait_longer_than_it_should(wide):
-    with front_of(wide) as plane, Client(plane.port) as client:
+    with front_of(wide) as plane, Wire(plane.port) as wire:
         plane.gate.clear()
-        stream, watching = client.open(), client.open("ModelStreamInfer")
-        client.send(stream, request())
-        client.send(watching, request()[:9], end=False)
+        wire.call(1)
+        wire.send(wire.headers(3, "ModelStreamInfer"), frames.DataFrame(3, request()[:9]))
+        assert wire.ping()
         started = time.monotonic()
         plane.front.stop(0.3)
         assert time.monotonic() - started < 2
-        for number in (stream, watching):
-            assert client.answer(number)[1]["grpc-status"] == "14"
+        assert [wire.status(stream) for stream in (1, 3)] == [14, 14]
 
 
 def test_a_connection_that_says_nothing_is_closed(wide):
