@@ -194,14 +194,15 @@ class Dataplane:
         if request.priority < 0:
             raise InvalidInput(f"parameter 'priority' is {request.priority}; 0 (default) or more is allowed")
         model = self.repository.get(request.model, request.version)
-        specs = {spec.name: spec for spec in model.artifact.manifest.outputs}
-        wanted = request.outputs or tuple(RequestedOutput(name) for name in specs)
-        unknown = [output.name for output in wanted if output.name not in specs]
+        if not request.outputs:
+            return model, model.everything
+        specs = model.outputs
+        unknown = [output.name for output in request.outputs if output.name not in specs]
         if unknown:
             raise InvalidInput(
                 f"model {request.model!r} has no output {unknown[0]!r}; the outputs are {list(specs)}"
             )
-        return model, [(specs[output.name], output) for output in wanted]
+        return model, [(specs[output.name], output) for output in request.outputs]
 
     def _response(
         self,

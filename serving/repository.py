@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,7 +19,7 @@ from serving.errors import ArtifactError, InvalidInput, ModelNotFound, ModelNotR
 from serving.manifest import versions_in
 from serving.runner import Runner
 from serving.statistics import StatisticsRecorder
-from serving.types import IndexEntry
+from serving.types import IndexEntry, RequestedOutput, TensorSpec
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,16 @@ class LoadedModel:
     artifact: Artifact
     scheduler: Scheduler
     statistics: StatisticsRecorder
+
+    @cached_property
+    def outputs(self) -> dict[str, TensorSpec]:
+        """What it gives, by name."""
+        return {spec.name: spec for spec in self.artifact.manifest.outputs}
+
+    @cached_property
+    def everything(self) -> list[tuple[TensorSpec, RequestedOutput]]:
+        """All outputs, for callers that name none."""
+        return [(spec, RequestedOutput(name)) for name, spec in self.outputs.items()]
 
 
 @dataclass(frozen=True, kw_only=True)
