@@ -13,11 +13,13 @@ import copy
 import heapq
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from serving.deadlines import Clock
 from serving.errors import Cancelled, DeadlineExceeded, ModelNotReady, Overloaded
+from serving.pace import Pace
 from serving.pending import End, Outputs, Pending, State
 from serving.runner import Inputs, Run, Runner, Sizes
 from serving.statistics import StatisticsRecorder
@@ -27,9 +29,6 @@ DEFAULT_PRIORITY = 100
 
 SPARE = 64
 """Requests that were given up and may lie in the queue beside those that wait."""
-
-SWIFT_NS = 1_000_000
-"""Longest execution that may hold up an event loop."""
 
 
 class Scheduler:
@@ -51,7 +50,7 @@ class Scheduler:
         self._free, self._waiting, self._number = instances, 0, 0
         self._queue: list[tuple[int, int, Pending]] = []
         self._closed = False
-        self._pace: dict[int, float] = {}
+        self._paces: defaultdict[int, Pace] = defaultdict(Pace)
         self._pool = ThreadPoolExecutor(instances, thread_name_prefix=f"run-{runner.manifest.name}")
         self._clock = Clock(self._expire, f"deadlines-{runner.manifest.name}")
 
@@ -156,19 +155,15 @@ class Scheduler:
         self._refuse(unwanted, given_up())
         if not batch:
             return False
-        if not self._is_swift(batch):
+        if not self._paces[self._bucket(batch)].is_swift():
             self._pool.submit(self._lead, None, batch)
             return self._waiting > 0
         try:
-            self._run(batch)
+            self._run(batch, here=True)
         finally:
             with self._idle:
                 self._release()
         return self._waiting > 0
-
-    def _is_swift(self, batch: list[Pending]) -> bool:
-        """Whether executions of this size have been short so far; the first of each size is not known to be."""
-        return self._pace.get(self._bucket(batch), SWIFT_NS) < SWIFT_NS
 
     def _bucket(self, batch: list[Pending]) -> int:
         sizes = [request.sizes for request in batch]
@@ -311,7 +306,7 @@ class Scheduler:
             first.rouse()
         return True
 
-    def _run(self, batch: list[Pending]) -> None:
+    def _run(self, batch: list[Pending], *, here: bool = False) -> None:
         started = time.perf_counter_ns()
         try:
             run = self.runner.run([request.inputs for request in batch], [request.sizes for request in batch])
@@ -319,20 +314,17 @@ class Scheduler:
             if len(batch) > 1:
                 # One request's trouble is not its neighbours': each gets a run of its own.
                 for request in batch:
-                    self._run([request])
+                    self._run([request], here=here)
             else:
                 self._refuse(batch, error)
             return
-        self._count(run, batch, started)
+        self._count(run, batch, started, here=here)
         for request, outputs in zip(batch, run.outputs, strict=True):
             request.answer(outputs, None)
 
-    def _count(self, run: Run, batch: list[Pending], started: int) -> None:
+    def _count(self, run: Run, batch: list[Pending], started: int, *, here: bool) -> None:
         now = time.perf_counter_ns()
-        bucket = self._bucket(batch)
-        before = self._pace.get(bucket, now - started)
-        # Four runs forget a hiccup of the machine.
-        self._pace[bucket] = before + (now - started - before) / 4
+        self._paces[self._bucket(batch)].note(now - started, here=here)
         rows, arrived, axis = len(batch), 0, self.runner.batch_axis
         if axis is not None:
             rows = 0

@@ -18,6 +18,9 @@ from serving.types import TensorSpec, name_of
 Inputs = Mapping[str, np.ndarray]
 Sizes = dict[str, int]
 
+KEPT_SIZES = 4096
+"""Sizes whose bucket is remembered."""
+
 
 class Run(NamedTuple):
     """One execution.
@@ -49,6 +52,7 @@ class Runner:
         self._weights = jax.device_put(artifact.weights(), self.device)
         self._buckets = sorted(self.manifest.buckets, key=_volume)
         self._programs: dict[int, Compiled] = {}
+        self._numbers: dict[tuple[int, ...], int | None] = {}
         self.batch_axis = self.manifest.axes[0] if self.manifest.max_batch_size else None
         self._specs = {spec.name: spec for spec in self.manifest.inputs}
 
@@ -98,19 +102,31 @@ class Runner:
         Raises:
             InputTooLarge: when none does.
         """
-        for number, bucket in enumerate(self._buckets):
-            if _fits(sizes, bucket):
-                return number
-        raise InputTooLarge(
-            f"model {self.manifest.name!r}: sizes {sizes} are given, the largest bucket holds {self._buckets[-1].sizes}"
-        )
+        number = self._number(sizes)
+        if number is None:
+            raise InputTooLarge(
+                f"model {self.manifest.name!r}: sizes {sizes} are given, "
+                f"the largest bucket holds {self._buckets[-1].sizes}"
+            )
+        return number
+
+    def _number(self, sizes: Sizes) -> int | None:
+        """Number of the smallest bucket that holds the sizes; found once for sizes that come again."""
+        key = tuple(sizes.values())
+        found = self._numbers.get(key, -1)
+        if found == -1:
+            if len(self._numbers) >= KEPT_SIZES:
+                self._numbers.clear()
+            fitting = (number for number, bucket in enumerate(self._buckets) if _fits(sizes, bucket))
+            found = self._numbers[key] = next(fitting, None)
+        return found
 
     def joined(self, first: Sizes, second: Sizes) -> Sizes | None:
         """The sizes of two requests together; `None` if they cannot run together."""
         if not self.manifest.batched:
             return None
         total = {axis: first[axis] + second[axis] for axis in first}
-        return total if any(_fits(total, bucket) for bucket in self._buckets) else None
+        return None if self._number(total) is None else total
 
     def run(self, requests: Sequence[Inputs], sizes: Sequence[Sizes]) -> Run:
         """Run checked requests as one execution.

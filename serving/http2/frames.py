@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD = struct.Struct(">IBI")
@@ -38,8 +38,11 @@ FIXED = {Kind.PRIORITY: 5, Kind.RST_STREAM: 4, Kind.PING: 8, Kind.WINDOW_UPDATE:
 """Bytes of frames that have one length only."""
 
 
-class Flag(IntFlag):
-    """Of a frame; ACK and END_STREAM are the same bit in frames of different kinds."""
+class Flag:
+    """Of a frame; plain numbers, since an enumeration's operators cost more than the rest of a small frame.
+
+    ACK and END_STREAM are the same bit in frames of different kinds.
+    """
 
     NONE = 0
     ACK = 1

@@ -9,6 +9,7 @@ from serving.http2.frames import FIXED, Code, Flag, Kind, ProtocolError, StreamE
 from serving.http2.headers import HeaderReader
 from serving.http2.session import Session, Site
 from serving.http2.settings import apply_settings
+from serving.http2.stream import Stream
 
 MOST_CONTINUATIONS = 64
 LONGEST_SETTINGS = 6 * 64
@@ -71,7 +72,8 @@ class Rules(Session):
             start, stop = _unpadded(data, start, stop, flags)
         if not number & 1:
             raise ProtocolError(Code.PROTOCOL_ERROR, f"HEADERS on stream {number}; clients have odd ones")
-        self._check_size(Kind.HEADERS, stop - start)
+        if stop - start > self.limits.block_bytes:
+            self._check_size(Kind.HEADERS, stop - start)
         if flags & Flag.END_HEADERS:
             self._request(number, data[start:stop], flags)
             return
@@ -180,18 +182,20 @@ class Rules(Session):
         self._spend("GOAWAY")
 
     def _on_window_update(self, data: bytes, start: int, stop: int, flags: int, number: int) -> None:
-        self._check_size(Kind.WINDOW_UPDATE, stop - start)
+        if stop - start != 4:
+            self._check_size(Kind.WINDOW_UPDATE, stop - start)
         size = int.from_bytes(data[start:stop], "big") & 0x7FFFFFFF
-        if number == 0:
+        stream = self.streams.get(number)
+        if stream is not None:
+            self._widen(stream, size)
+        elif number > self.last:
+            raise ProtocolError(Code.PROTOCOL_ERROR, f"WINDOW_UPDATE on stream {number}, which is idle")
+        elif number == 0:
             if size == 0:
                 raise ProtocolError(Code.PROTOCOL_ERROR, "WINDOW_UPDATE of 0 bytes")
             self.sender.grow(size)
-            return
-        stream = self.streams.get(number)
-        if stream is None:
-            if number > self.last:
-                raise ProtocolError(Code.PROTOCOL_ERROR, f"WINDOW_UPDATE on stream {number}, which is idle")
-            return
+
+    def _widen(self, stream: Stream, size: int) -> None:
         if size == 0:
             raise StreamError(Code.PROTOCOL_ERROR, "WINDOW_UPDATE of 0 bytes")
         stream.delta += size

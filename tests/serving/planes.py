@@ -8,6 +8,7 @@ import numpy as np
 from serving.dataplane import Dataplane
 from serving.grpc_async import AsyncGrpcFront
 from serving.grpc_server import GrpcFront
+from serving.pending import Pending
 from tests.serving import artifacts
 
 MODES = ("sync", "async", "pseudo-async")
@@ -45,7 +46,7 @@ class Plane(Dataplane):
                 end(error)
 
         threading.Thread(target=later, daemon=True).start()
-        return Unhurried(), None
+        return Unhurried(), Pending({}, {}, request.deadline, end=lambda outputs, error: None)
 
 
 class Unhurried:
@@ -53,6 +54,9 @@ class Unhurried:
 
     def kick(self):
         return False
+
+    def withdraw(self, request, error):
+        pass
 
 
 FRONTS = {"grpcio": GrpcFront, "asyncio": AsyncGrpcFront}

@@ -51,9 +51,10 @@ def server(models, executables):
         process.communicate()
 
 
-def test_serves_drains_and_ends_with_0(server):
+@pytest.mark.parametrize("front", ["grpcio", "asyncio"])
+def test_serves_drains_and_ends_with_0(server, front):
     started = time.monotonic()
-    process, ports = server()
+    process, ports = server("--grpc-front", front)
     assert time.monotonic() - started < 60
     x = np.ones((1, 8), np.float32)
     errors, answers = [], []

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from serving.errors import InvalidInput
+from serving.protocol import codec
 from serving.protocol.codec import build_request, build_response, parse_request, parse_response
 from serving.protocol.messages import POOL, message
 from serving.shared_memory import SharedMemory
@@ -265,6 +266,35 @@ def test_ten_thousand_mutations_raise_nothing_else():
             refused += 1
     assert 1000 < refused < 10_000
     assert time.monotonic() - started < 60
+
+
+def outcome(read, data):
+    try:
+        found = read(data, lambda: MEMORY)
+    except InvalidInput as error:
+        return str(error)
+    inputs = {name: (array.dtype, array.shape, array.tobytes()) for name, array in found.inputs.items()}
+    return found.model, found.version, found.id, found.outputs, found.parameters, inputs
+
+
+def test_what_is_remembered_changes_no_request():
+    """Messages of equal and of different lengths that begin alike, and what becomes of them when bytes change."""
+    rng = random.Random(4)
+    plain = [
+        triton_request({"x": np.full(n, n, np.float32)}, model_name=name, model_version=version)
+        for n in (1, 2, 3, 4)
+        for name, version in (("m", ""), ("mm", ""), ("m", "1"), ("mmmmm", ""))
+    ]
+    two = triton_request({"x": np.ones(2, np.float32), "y": np.ones(1, np.float32)}, model_name="m")
+    behind = triton_request({"x": np.ones(2, np.float32)}, model_name="m").SerializeToString()
+    messages = [request.SerializeToString() for request in [*plain, two]]
+    # Fields behind the raw contents, which no client sends but any may.
+    messages += [behind + b"\x12\x01" + b"1", behind + b"\x3a\x00", behind[:-1], behind + b"\x00"]
+    for _ in range(3000):
+        data = rng.choice(messages)
+        if rng.random() < 0.5:
+            data = mutated(data, rng)
+        assert outcome(codec.parse_request, data) == outcome(codec._parse_request, data), data
 
 
 def test_names_of_messages():
