@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -38,11 +38,11 @@ class Server(NamedTuple):
     has_memory: bool = False
 
 
-def ours(models: Path) -> Iterator[Server]:
-    """`recon serve` on all cores and on one, and an echo."""
+def ours(models: Path, options: Sequence[str]) -> Iterator[Server]:
+    """`recon serve` on all cores and on one, and an echo; `options` are further ones of `recon serve`."""
     for name, before in (("recon serve", []), ("recon serve, one core", ["taskset", "-c", "0"])):
         port = free_port()
-        command = [*before, sys.executable, "-m", "recon", "serve", "--models", str(models)]
+        command = [*before, sys.executable, "-m", "recon", "serve", "--models", str(models), *options]
         command += ["--grpc", str(port), "--http", "-1", "--metrics", "-1"]
         yield Server(name, command, dict(os.environ), port, has_large=True, has_memory=True)
     # The floor of whatever stands on grpcio.
@@ -88,7 +88,7 @@ def mlserver(where: Path, folder: Path) -> Server:
 
 def servers(options: argparse.Namespace, folder: Path) -> Iterator[Server]:
     """Those whose environments were given."""
-    yield from ours(folder / "models")
+    yield from ours(folder / "models", options.serve.split())
     if options.triton:
         port = free_port()
         command, environment = triton_command(options.triton, folder / "triton", port)

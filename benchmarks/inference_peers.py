@@ -1,18 +1,20 @@
 """This project's server beside Triton, pytriton, MLServer, the SDK of KServe and Ray Serve: one client for all.
 
-Every round starts the servers one after the other and measures small requests, 400 KB in the message, and 16 MiB
-through system shared memory. Closed loop; CPU time is that of the server and all its children. See README.md here
-for the command and the peers' environments.
+Small requests, 400 KiB in the message, and 16 MiB through system shared memory, in a closed loop; CPU time is that of
+the server and all its children. All servers run, one at a time is asked, in turns: neighbours of a shared machine come
+and go more slowly. See README.md here for the command and the peers' environments.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,9 @@ SMALL = (
 )
 MESSAGE = ("400 KiB in the message, 1 client", "identity_medium", MEDIUM, 1)
 MEMORY = ("16 MiB in shared memory", "16 MiB in shared memory, copied by the client")
+CASES = (*(case[0] for case in SMALL), MESSAGE[0], *MEMORY)
 Row = dict[str, Any]
+Run = Callable[[float], tuple[list[float], int]]
 
 
 def through_memory(address: str, seconds: float, *, copies: bool) -> list[float]:
@@ -75,31 +79,29 @@ def through_memory(address: str, seconds: float, *, copies: bool) -> list[float]
     return latencies
 
 
-def measure(server: Server, process: psutil.Process, seconds: float) -> Iterator[Row]:
-    """All cases of one server."""
+def runs(server: Server) -> dict[str, Run]:
+    """What a server is asked, by case."""
     address = f"127.0.0.1:{server.port}"
-    runs: list[tuple[str, Any]] = [
-        (case, lambda s, a=arguments: drive_many(address, *a, s)) for case, *arguments in SMALL
-    ]
+    found: dict[str, Run] = {
+        case: lambda s, a=arguments: drive_many(address, *a, s) for case, *arguments in SMALL
+    }
     if server.has_large:
-        runs.append((MESSAGE[0], lambda s: drive(address, *MESSAGE[1:], s)))
+        found[MESSAGE[0]] = lambda s: drive(address, *MESSAGE[1:], s)
     if server.has_memory:
         for case, copies in zip(MEMORY, (False, True), strict=True):
-            runs.append((case, lambda s, c=copies: (through_memory(address, s, copies=c), 0)))
-    for case, run in runs:
-        run(seconds / 4)
-        before, started = cpu_seconds(process), time.perf_counter()
-        latencies, errors = run(seconds)
-        took, cpu = time.perf_counter() - started, cpu_seconds(process) - before
-        p50, p99 = (1e6 * float(np.percentile(latencies, at)) for at in (50, 99))
-        numbers = {"cpu_us": 1e6 * cpu / len(latencies), "p50_us": p50, "p99_us": p99}
-        yield {
-            "case": case,
-            "server": server.name,
-            "rate": len(latencies) / took,
-            "errors": errors,
-            **numbers,
-        }
+            found[case] = lambda s, c=copies: (through_memory(address, s, copies=c), 0)
+    return found
+
+
+def measure(run: Run, process: psutil.Process, seconds: float) -> Row:
+    """One case of one server."""
+    run(seconds / 4)
+    before, started = cpu_seconds(process), time.perf_counter()
+    latencies, errors = run(seconds)
+    took, cpu = time.perf_counter() - started, cpu_seconds(process) - before
+    p50, p99 = (1e6 * float(np.percentile(latencies, at)) for at in (50, 99))
+    numbers = {"cpu_us": 1e6 * cpu / len(latencies), "p50_us": p50, "p99_us": p99}
+    return {**numbers, "rate": len(latencies) / took, "errors": errors}
 
 
 def table(rows: list[Row]) -> str:
@@ -115,16 +117,17 @@ def table(rows: list[Row]) -> str:
 
 
 def _place(row: Row) -> int:
-    return [*(case[0] for case in SMALL), MESSAGE[0], *MEMORY].index(row["case"])
+    return CASES.index(row["case"])
 
 
 def main() -> None:
-    """Measure every server in every round."""
+    """Start all servers, then ask one at a time."""
     parser = argparse.ArgumentParser(description=__doc__)
     for peer in ("triton", "mlserver", "kserve", "ray"):
         parser.add_argument(f"--{peer}", type=Path, help=f"virtual environment of {peer}")
-    parser.add_argument("--seconds", type=float, default=6.0, help="of one case")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--serve", default="", help="further options of recon serve, as one word")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of one case in one round")
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows: list[Row] = []
@@ -133,12 +136,17 @@ def main() -> None:
         write_artefacts(folder / "models")
         write_triton(folder / "triton")
         np.savez(folder / "weights.npz", **weights())
-        for _ in range(options.rounds):
-            for server in servers(options, folder):
-                with running(server, folder / "server.log") as process:
-                    for row in measure(server, process, options.seconds):
-                        rows.append(row)
-                        print(json.dumps(row), file=sys.stderr, flush=True)
+        with ExitStack() as stack:
+            started = [
+                (server, runs(server), stack.enter_context(running(server, folder / f"{server.port}.log")))
+                for server in servers(options, folder)
+            ]
+            for _, case in itertools.product(range(options.rounds), CASES):
+                for server, asked, process in started:
+                    if case in asked:
+                        row = measure(asked[case], process, options.seconds)
+                        rows.append({"case": case, "server": server.name, **row})
+                        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     print(table(rows))
     if options.json:
         options.json.write_text(json.dumps({"rows": rows, "options": vars(options)}, indent=2, default=str))
