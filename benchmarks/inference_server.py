@@ -123,6 +123,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", nargs="*", help="names of servers; all by default")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -136,6 +137,8 @@ def main() -> None:
             command = [sys.executable, "-m", "recon", "serve", "--models", str(ours), "--grpc", str(port)]
             command += ["--http", "-1", "--metrics", "-1"]
             servers = [("recon serve", command, dict(os.environ), port)]
+            fast = [*command, "--grpc-front", "asyncio"]
+            servers.append(("recon serve, asyncio front", fast, dict(os.environ), port))
             # What the threads of grpcio cost that pass the interpreter from core to core.
             servers.append(
                 ("recon serve, one core", ["taskset", "-c", "0", *command], dict(os.environ), port)
@@ -147,6 +150,8 @@ def main() -> None:
                 port = free_port()
                 servers.append(("Triton 2.51", *triton_command(options.triton, theirs, port), port))
             for name, arguments, environment, port in servers:
+                if options.only and name not in options.only:
+                    continue
                 with subprocess.Popen(
                     arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
                 ) as process:

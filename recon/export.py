@@ -1,8 +1,11 @@
 """Models as artefacts: a program without its source, weights beside it, and a manifest that says how to call it.
 
-An artefact is the folder `<name>/<version>/` with `manifest.json`, StableHLO programs as written by `jax.export` for
-cpu, cuda and tpu, and `weights.safetensors`. A program is a function of two flat dicts of arrays,
+An artefact is the folder `<name>/<version>/` with `manifest.json`, StableHLO programs as written by `jax.export`, one
+each for cpu, cuda and tpu, and `weights.safetensors`. A program is a function of two flat dicts of arrays,
 `program(weights, inputs) -> outputs`. Servers know a model only as its artefact.
+
+A single program for all three would branch on the platform inside, around every product and scatter; XLA then fuses
+them otherwise than where it compiles the same function itself, and the last bits differ.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from safetensors.numpy import save_file
 
 from recon.errors import ConfigError
 
-FORMAT = "recon-artifact-1"
+FORMAT = "recon-artifact-2"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 """Names that servers look for; a name is also a folder."""
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -231,21 +234,42 @@ def _write_programs(
     if not by_bucket:
         axes = list(signature.buckets[0])
         symbols = dict(zip(axes, export.symbolic_shape(", ".join(axes)), strict=True)) if axes else {}
-        (folder / "program.stablehlo").write_bytes(_traced(program, weights, signature, symbols))
+        files = _write_platforms(folder, "program", program, weights, signature, symbols)
         report(1, 1)
-        return [{"sizes": dict(sizes), "program": "program.stablehlo"} for sizes in signature.buckets]
+        return [{"sizes": dict(sizes), "programs": files} for sizes in signature.buckets]
     for number, sizes in enumerate(signature.buckets):
-        file = "-".join(f"{axis}{length}" for axis, length in sizes.items()) + ".stablehlo"
-        (folder / file).write_bytes(_traced(program(sizes), weights, signature, sizes))
-        buckets.append({"sizes": dict(sizes), "program": file})
+        stem = "-".join(f"{axis}{length}" for axis, length in sizes.items())
+        files = _write_platforms(folder, stem, program(sizes), weights, signature, sizes)
+        buckets.append({"sizes": dict(sizes), "programs": files})
         report(number + 1, len(signature.buckets))
     return buckets
 
 
-def _traced(
-    program: Program, weights: Mapping[str, np.ndarray], signature: Signature, lengths: Mapping[str, Any]
+def _write_platforms(
+    folder: Path,
+    stem: str,
+    program: Program,
+    weights: Mapping[str, np.ndarray],
+    signature: Signature,
+    lengths: Mapping[str, Any],
+) -> dict[str, str]:
+    """Write the program for padded inputs of these lengths, numbers or symbols; platform -> file."""
+    # One jitted function: it is traced once, and lowered for every platform.
+    function = jax.jit(program)
+    files = {platform: f"{stem}.{platform}.stablehlo" for platform in PLATFORMS}
+    for platform, file in files.items():
+        (folder / file).write_bytes(_lowered(function, weights, signature, lengths, platform))
+    return files
+
+
+def _lowered(
+    function: Any,
+    weights: Mapping[str, np.ndarray],
+    signature: Signature,
+    lengths: Mapping[str, Any],
+    platform: str,
 ) -> bytearray:
-    """The serialised program for padded inputs of these lengths, numbers or symbols."""
+    """The serialised program of one platform."""
     inputs = {
         tensor.name: jax.ShapeDtypeStruct(
             tuple(lengths[n] if isinstance(n, str) else n for n in tensor.shape), DATATYPES[tensor.datatype]
@@ -256,7 +280,7 @@ def _traced(
         inputs[argument] = jax.ShapeDtypeStruct((lengths[axis],), np.bool_)
     shapes = {key: jax.ShapeDtypeStruct(array.shape, array.dtype) for key, array in weights.items()}
     with _without_source_lines():
-        traced = export.export(jax.jit(program), platforms=PLATFORMS)(shapes, inputs)
+        traced = export.export(function, platforms=[platform])(shapes, inputs)
     _check_outputs(jax.tree.unflatten(traced.out_tree, traced.out_avals), signature, lengths)
     return traced.serialize()
 

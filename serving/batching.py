@@ -3,7 +3,8 @@
 Nobody waits for a batch to fill: whoever finds an instance free takes what is queued, up to the largest bucket, and
 runs it. The thread that brought a request is that somebody where it can be, so a lone request crosses no threads;
 when its own answer is there it hands the instance on to a waiting thread, or to the pool for requests that came
-without one.
+without one. An event loop queues what one turn brings and then lets it run (`enqueue`, `kick`): at once if that takes
+no time to speak of, else in the pool.
 """
 
 from __future__ import annotations
@@ -14,80 +15,21 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from enum import Enum
 
-import numpy as np
-
+from serving.deadlines import Clock
 from serving.errors import Cancelled, DeadlineExceeded, ModelNotReady, Overloaded
+from serving.pending import End, Outputs, Pending, State
 from serving.runner import Inputs, Run, Runner, Sizes
 from serving.statistics import StatisticsRecorder
 
 DEFAULT_PRIORITY = 100
 """Level of a request that names none; 1 is the most urgent."""
 
-Outputs = dict[str, np.ndarray]
+SPARE = 64
+"""Requests that were given up and may lie in the queue beside those that wait."""
 
-
-class State(Enum):
-    """Of a request; it changes under the scheduler's lock."""
-
-    WAITING = 0
-    RUNNING = 1
-    DROPPED = 2
-
-
-class Pending:
-    """A request in the scheduler.
-
-    Attributes:
-        state: WAITING while it is in the queue.
-        done: its outputs or its error are there.
-        leads: its thread holds an instance and must run or free it.
-        wake: held while the thread of the request sleeps.
-    """
-
-    __slots__ = (
-        "arrived", "deadline", "done", "error", "future", "inputs", "is_wanted", "leads", "outputs", "sizes", "state",
-        "wake",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        inputs: Inputs,
-        sizes: Sizes,
-        deadline: float | None,
-        future: Future[Outputs] | None,
-        is_wanted: Callable[[], bool] | None = None,
-    ) -> None:
-        self.inputs, self.sizes, self.deadline, self.future = inputs, sizes, deadline, future
-        self.is_wanted = is_wanted
-        self.arrived = time.perf_counter_ns()
-        self.state = State.WAITING
-        self.done = self.leads = False
-        self.outputs: Outputs = {}
-        self.error: Exception | None = None
-        self.wake = threading.Lock()
-        self.wake.acquire()
-
-    def answer(self, outputs: Outputs, error: Exception | None) -> None:
-        """Give the request its end; never under the scheduler's lock, a future runs its callbacks here."""
-        self.outputs, self.error = outputs, error
-        self.done = True
-        if self.future is None:
-            self.rouse()
-        elif self.future.cancelled():
-            pass  # The caller has its end already.
-        elif error is not None:
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(outputs)
-
-    def rouse(self) -> None:
-        """Wake the thread, once for however many reasons."""
-        # Released already: two threads had a reason at the same time.
-        with suppress(RuntimeError):
-            self.wake.release()
+SWIFT_NS = 1_000_000
+"""Longest execution that may hold up an event loop."""
 
 
 class Scheduler:
@@ -109,7 +51,9 @@ class Scheduler:
         self._free, self._waiting, self._number = instances, 0, 0
         self._queue: list[tuple[int, int, Pending]] = []
         self._closed = False
+        self._pace: dict[int, float] = {}
         self._pool = ThreadPoolExecutor(instances, thread_name_prefix=f"run-{runner.manifest.name}")
+        self._clock = Clock(self._expire, f"deadlines-{runner.manifest.name}")
 
     @property
     def pending(self) -> int:
@@ -132,9 +76,9 @@ class Scheduler:
             Cancelled: `is_wanted` said no when its turn came.
             ModelNotReady: the model is being unloaded.
         """
-        request = self._request(inputs, deadline, None)
-        request.is_wanted = is_wanted
+        request = self._request(inputs, deadline, is_wanted=is_wanted)
         self._enter(request, priority)
+        wake = request.wake or threading.Lock()
         while True:
             # In this order: once it is done nobody makes it lead any more, so that a lead is not overlooked.
             is_done = request.done
@@ -145,8 +89,8 @@ class Scheduler:
             if is_done:
                 break
             left = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
-            if not request.wake.acquire(timeout=left):
-                self._withdraw(request, _late())
+            if not wake.acquire(timeout=left):
+                self.withdraw(request, too_late())
                 # It runs already, or has been told to lead: either way the next wake-up comes.
                 deadline = None
         if request.error is not None:
@@ -154,15 +98,81 @@ class Scheduler:
         return request.outputs
 
     def submit(self, inputs: Inputs, priority: int = 0, deadline: float | None = None) -> Future[Outputs]:
-        """Answer a request later; cancelling the future takes it out of the queue. Raises as `infer`."""
+        """Answer a request later; cancelling the future takes it out of the queue. Raises as `infer`.
+
+        A request whose deadline passes while it waits ends then, whether an instance is free or not.
+        """
         future: Future[Outputs] = Future()
-        request = self._request(inputs, deadline, future)
+        request = self._request(inputs, deadline, future=future)
         if self._enter(request, priority):
             self._pool.submit(self._lead, None)
         future.add_done_callback(
-            lambda done: self._withdraw(request, _given_up()) if done.cancelled() else None
+            lambda done: self.withdraw(request, given_up()) if done.cancelled() else None
         )
+        if deadline is not None and not request.done:
+            self._clock.expect(deadline)
         return future
+
+    def enqueue(
+        self,
+        inputs: Inputs,
+        end: End,
+        priority: int = 0,
+        deadline: float | None = None,
+        is_wanted: Callable[[], bool] | None = None,
+    ) -> Pending:
+        """Queue a request of an event loop, which calls `kick` once it has queued what it has.
+
+        Args:
+            inputs: of the request.
+            end: called once with the outputs or the error, on any thread, also within `kick` and `withdraw`.
+            priority: 1 is the most urgent; 0 is the default level.
+            deadline: on the clock of `time.monotonic`; looked at when its turn comes. See `withdraw`.
+            is_wanted: asked when its turn comes.
+
+        Raises:
+            InvalidInput: see `Runner.check`.
+            Overloaded: the queue is full.
+            ModelNotReady: the model is being unloaded.
+        """
+        request = self._request(inputs, deadline, end=end, is_wanted=is_wanted)
+        self._enter(request, priority, hold=False)
+        return request
+
+    def kick(self) -> bool:
+        """Let what is queued run: a batch that is swift here and now, any other on a thread of the pool.
+
+        Returns:
+            Whether more waits and an instance is free for it: call again.
+        """
+        late: list[Pending] = []
+        unwanted: list[Pending] = []
+        with self._idle:
+            if not self._free or not self._waiting:
+                return False
+            batch = self._take(late, unwanted)
+            self._free -= bool(batch)
+        self._refuse(late, too_late())
+        self._refuse(unwanted, given_up())
+        if not batch:
+            return False
+        if not self._is_swift(batch):
+            self._pool.submit(self._lead, None, batch)
+            return self._waiting > 0
+        try:
+            self._run(batch)
+        finally:
+            with self._idle:
+                self._release()
+        return self._waiting > 0
+
+    def _is_swift(self, batch: list[Pending]) -> bool:
+        """Whether executions of this size have been short so far; the first of each size is not known to be."""
+        return self._pace.get(self._bucket(batch), SWIFT_NS) < SWIFT_NS
+
+    def _bucket(self, batch: list[Pending]) -> int:
+        sizes = [request.sizes for request in batch]
+        return self.runner.bucket_of({axis: sum(size[axis] for size in sizes) for axis in sizes[0]})
 
     def close(self, timeout: float | None = None) -> bool:
         """Take no more requests and wait for those that are here; those that wait too long are refused.
@@ -174,20 +184,28 @@ class Scheduler:
             self._closed = True
             emptied = self._idle.wait_for(lambda: not self._waiting and self._free == self.instances, timeout)
             left = [] if emptied else [request for _, _, request in self._queue if self._leave(request)]
+        self._clock.close()
         self._refuse(left, ModelNotReady(f"model {self.runner.manifest.name!r} was unloaded"))
         self._pool.shutdown(wait=emptied)
         return emptied
 
-    def _request(self, inputs: Inputs, deadline: float | None, future: Future[Outputs] | None) -> Pending:
+    def _request(
+        self,
+        inputs: Inputs,
+        deadline: float | None,
+        future: Future[Outputs] | None = None,
+        end: End | None = None,
+        is_wanted: Callable[[], bool] | None = None,
+    ) -> Pending:
         started = time.perf_counter_ns()
         try:
-            return Pending(inputs, self.runner.check(inputs), deadline, future)
+            return Pending(inputs, self.runner.check(inputs), deadline, future, end, is_wanted)
         except Exception as error:
             self.statistics.failed(error, time.perf_counter_ns() - started)
             raise
 
-    def _enter(self, request: Pending, priority: int) -> bool:
-        """Queue a request; whether the caller now holds an instance."""
+    def _enter(self, request: Pending, priority: int, *, hold: bool = True) -> bool:
+        """Queue a request; whether the caller now holds an instance, as it does if it may and one is free."""
         name = self.runner.manifest.name
         refusal: Exception
         with self._lock:
@@ -198,12 +216,16 @@ class Scheduler:
                 refusal = Overloaded(message, self._retry_after())
             else:
                 self._number += 1
+                if len(self._queue) > 2 * self._waiting + SPARE:
+                    # Whoever gives up leaves its place and its inputs behind: a slow model would fill the memory.
+                    self._queue = [entry for entry in self._queue if entry[2].state is State.WAITING]
+                    heapq.heapify(self._queue)
                 heapq.heappush(self._queue, (priority or DEFAULT_PRIORITY, self._number, request))
                 self._waiting += 1
-                holds = self._free > 0
+                holds = hold and self._free > 0
                 self._free -= holds
                 # Under the lock: the next moment another thread may hand its instance to this request.
-                request.leads = holds and request.future is None
+                request.leads = holds and request.wake is not None
                 return holds
         self.statistics.failed(refusal, 0)
         raise refusal
@@ -213,8 +235,10 @@ class Scheduler:
         seconds = self.statistics.seconds_a_request() * self.limit / (2 * self.instances)
         return min(10.0, max(0.01, seconds))
 
-    def _lead(self, own: Pending | None) -> None:
+    def _lead(self, own: Pending | None, first: list[Pending] | None = None) -> None:
         """Hold an instance: run batches until the own request is answered, then hand it on."""
+        if first:
+            self._run(first)
         while True:
             late: list[Pending] = []
             unwanted: list[Pending] = []
@@ -226,8 +250,8 @@ class Scheduler:
                 batch = self._take(late, unwanted)
                 if not batch:
                     self._release()
-            self._refuse(late, _late())
-            self._refuse(unwanted, _given_up())
+            self._refuse(late, too_late())
+            self._refuse(unwanted, given_up())
             if not batch:
                 return
             self._run(batch)
@@ -280,7 +304,7 @@ class Scheduler:
         first = next(waiting, None)
         if first is None:
             return False
-        if first.future is not None:
+        if first.wake is None:
             self._pool.submit(self._lead, None)
         else:
             first.leads = True
@@ -305,6 +329,10 @@ class Scheduler:
 
     def _count(self, run: Run, batch: list[Pending], started: int) -> None:
         now = time.perf_counter_ns()
+        bucket = self._bucket(batch)
+        before = self._pace.get(bucket, now - started)
+        # Four runs forget a hiccup of the machine.
+        self._pace[bucket] = before + (now - started - before) / 4
         rows, arrived, axis = len(batch), 0, self.runner.batch_axis
         if axis is not None:
             rows = 0
@@ -314,12 +342,27 @@ class Scheduler:
             arrived += request.arrived
         self.statistics.executed(run, rows, len(batch) * started - arrived, len(batch) * now - arrived)
 
-    def _withdraw(self, request: Pending, error: Exception) -> None:
+    def withdraw(self, request: Pending, error: Exception) -> None:
         """Take a request out of the queue, unless it runs or ran already."""
         with self._lock:
             waited = self._leave(request)
         if waited:
             self._refuse([request], error)
+
+    def _expire(self) -> float | None:
+        """End the requests without a thread that are late; the earliest deadline of those that are left."""
+        now = time.monotonic()
+        with self._idle:
+            timed = [
+                (request.deadline, request)
+                for _, _, request in self._queue
+                if request.state is State.WAITING
+                and request.future is not None
+                and request.deadline is not None
+            ]
+            late = [request for deadline, request in timed if deadline <= now and self._leave(request)]
+        self._refuse(late, too_late())
+        return min((deadline for deadline, _ in timed if deadline > now), default=None)
 
     def _refuse(self, requests: Sequence[Pending], error: Exception) -> None:
         # Not the same object for all: every thread that raises one writes its traceback into it.
@@ -328,9 +371,11 @@ class Scheduler:
             request.answer({}, copy.copy(error))
 
 
-def _late() -> DeadlineExceeded:
+def too_late() -> DeadlineExceeded:
+    """The error of a request that waited too long."""
     return DeadlineExceeded("the deadline was over before the model ran")
 
 
-def _given_up() -> Cancelled:
+def given_up() -> Cancelled:
+    """The error of a request whose caller is gone."""
     return Cancelled("the caller cancelled the request")

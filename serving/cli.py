@@ -21,6 +21,8 @@ from serving.security import TlsFiles
 
 if TYPE_CHECKING:
     from serving.dataplane import Dataplane
+    from serving.grpc_async import AsyncGrpcFront
+    from serving.grpc_server import GrpcFront
 
 USER_ERROR = 2
 LAST_PORT = 65535
@@ -38,10 +40,11 @@ class Options:
         grpc: port; 0 for any free one, -1 for none.
         http: port; 0 for any free one, -1 for none.
         metrics: port; 0 for any free one, -1 for none.
-        threads: gRPC calls at the same time.
+        grpc_front: "grpcio" is the reference, "asyncio" costs several times less a call.
+        threads: gRPC calls at the same time; with "asyncio" those that take time, such as large ones.
         xla_threads: threads of one execution on a CPU; 0 takes all cores.
         instances: executions of a model at the same time.
-        queue: requests of a model that may wait; more are refused.
+        queue: requests of a model that may wait, and calls that may wait for a thread; more are refused.
         control: "none" loads all models at the start, "explicit" those that clients ask for, "poll" follows the folder.
         tls_certificate: PEM file.
         tls_key: PEM file.
@@ -56,6 +59,7 @@ class Options:
     grpc: int = 8001
     http: int = 8000
     metrics: int = 8002
+    grpc_front: Literal["grpcio", "asyncio"] = "grpcio"
     threads: int = 16
     xla_threads: int = 1
     instances: int = 1
@@ -170,18 +174,18 @@ def _serve(options: Options, console: Console) -> None:
 
 def _start_fronts(options: Options, dataplane: Dataplane, fronts: ExitStack) -> dict[str, int]:
     """Start what was asked for; the fronts stop when the stack is left."""
-    from serving.grpc_server import GrpcFront  # noqa: PLC0415
     from serving.http_server import HttpFront  # noqa: PLC0415
     from serving.metrics import MetricsFront  # noqa: PLC0415
 
     tls, token = _tls(options), _token(options)
     ports = {}
     if options.grpc >= 0:
-        grpc = GrpcFront(
+        grpc = _grpc_front(options.grpc_front)(
             dataplane,
             host=options.host,
             port=options.grpc,
             threads=options.threads,
+            waiting=options.queue,
             tls=tls,
             token=token,
             max_message_bytes=options.max_message_bytes,
@@ -204,6 +208,17 @@ def _start_fronts(options: Options, dataplane: Dataplane, fronts: ExitStack) -> 
         ports["metrics"] = metrics.start()
         fronts.callback(metrics.stop)
     return ports
+
+
+def _grpc_front(name: str) -> type[GrpcFront | AsyncGrpcFront]:
+    """The class of a front; the other one need not be imported."""
+    if name == "asyncio":
+        from serving.grpc_async import AsyncGrpcFront  # noqa: PLC0415
+
+        return AsyncGrpcFront
+    from serving.grpc_server import GrpcFront  # noqa: PLC0415
+
+    return GrpcFront
 
 
 def _tls(options: Options) -> TlsFiles | None:

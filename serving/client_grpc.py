@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from serving.protocol.codec import build_request, parse_response
 from serving.protocol.messages import SERVICE, message
 from serving.retry import Arrays
 from serving.security import is_loopback
-from serving.types import InferRequest, ModelMetadata, TensorSpec
+from serving.types import InferRequest, ModelMetadata, Region, TensorSpec
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ class GrpcEndpoint:
         except ServingError as error:
             if not self._is_memory(error, prepared.lease):
                 raise
-        return self._finish(self._call(build_request(request)), request, None)
+        return self._finish(self._call(self._message(request)), request, None)
 
     def _call(self, payload: bytes) -> bytes:
         try:
@@ -220,7 +220,7 @@ class GrpcEndpoint:
         except ServingError as error:
             if not self._is_memory(error, lease):
                 raise
-            self._start(request, _Prepared(build_request(request), None), outer)
+            self._start(request, _Prepared(self._message(request), None), outer)
             return
         if outer.set_running_or_notify_cancel():
             outer.set_result(outputs)
@@ -233,8 +233,11 @@ class GrpcEndpoint:
     def _prepare(self, request: InferRequest) -> _Prepared:
         lease = self._regions.lease(request, self._outputs(request)) if self._regions is not None else None
         if lease is None:
-            return _Prepared(build_request(request), None)
-        return _Prepared(build_request(lease.request, lease.inputs), lease)
+            return _Prepared(self._message(request), None)
+        return _Prepared(self._message(lease.request, lease.inputs), lease)
+
+    def _message(self, request: InferRequest, regions: Mapping[str, Region] | None = None) -> bytes:
+        return build_request(request, regions, self.expected.checksum if self.expected else "")
 
     def _outputs(self, request: InferRequest) -> tuple[str, ...]:
         if request.outputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -11,13 +11,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from serving.batching import Outputs
-from serving.errors import InvalidInput, ModelNotReady, ServingError
+from serving.batching import Scheduler
+from serving.errors import ArtifactError, InvalidInput, ModelNotReady, ServingError
 from serving.futures import mapped
+from serving.pending import Outputs, Pending
 from serving.repository import LoadedModel, Repository
 from serving.settings import Settings
 from serving.shared_memory import SharedMemory
 from serving.types import (
+    CHECKSUM,
     IndexEntry,
     InferRequest,
     InferResponse,
@@ -147,6 +149,29 @@ class Dataplane:
         inner = model.scheduler.submit(request.inputs, request.priority, request.deadline)
         return mapped(inner, lambda outputs: self._response(request, model, wanted, outputs))
 
+    def enqueue(
+        self, request: InferRequest, end: Callable[[InferResponse | Exception], None]
+    ) -> tuple[Scheduler, Pending]:
+        """Queue a request of an event loop; see `Scheduler.enqueue` and `Scheduler.kick`.
+
+        Args:
+            request: to be answered.
+            end: called with the answer or its error, on any thread.
+        """
+        model, wanted = self._prepare(request)
+
+        def finish(outputs: Outputs, error: Exception | None) -> None:
+            try:
+                answer = error or self._response(request, model, wanted, outputs)
+            except Exception as wrong:  # such as a region that is gone
+                answer = wrong
+            end(answer)
+
+        pending = model.scheduler.enqueue(
+            request.inputs, finish, request.priority, request.deadline, request.is_wanted
+        )
+        return model.scheduler, pending
+
     def index(self, *, ready_only: bool = False) -> list[IndexEntry]:
         """Models in the repository."""
         return self.repository.index(ready_only=ready_only)
@@ -173,6 +198,12 @@ class Dataplane:
         if request.priority < 0:
             raise InvalidInput(f"parameter 'priority' is {request.priority}; 0 (default) or more is allowed")
         model = self.repository.get(request.model, request.version)
+        expected = request.parameters.get(CHECKSUM)
+        if expected is not None and expected != model.artifact.checksum:
+            # A session cannot see that a server was replaced between two of its calls.
+            raise ArtifactError(
+                f"model {request.model!r} has the checksum {model.artifact.checksum}; the caller expects {expected!r}"
+            )
         if not request.outputs:
             return model, model.all_outputs
         specs = model.outputs

@@ -34,6 +34,10 @@ class ModelNotFound(ServingError):
     """No model, or no version of it, has this name."""
 
 
+class ServiceNotFound(ServingError):
+    """The health service knows no such service."""
+
+
 class ModelNotReady(ServingError):
     """The model is known but not loaded, or the server is shutting down."""
 
@@ -93,6 +97,7 @@ class ServerUnreachable(ServingError):
 STATUS: dict[type[Exception], Status] = {
     ArtifactError: Status("FAILED_PRECONDITION", 400, "OTHER"),
     ModelNotFound: Status("NOT_FOUND", 404, "OTHER"),
+    ServiceNotFound: Status("NOT_FOUND", 404, "OTHER"),
     ModelNotReady: Status("UNAVAILABLE", 503, "OTHER"),
     InputTooLarge: Status("INVALID_ARGUMENT", 400, "OTHER"),
     InvalidInput: Status("INVALID_ARGUMENT", 400, "OTHER"),

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import pickle
-import platform
+import platform as machine
 import stat
 import tempfile
 from collections.abc import Callable, Mapping
@@ -24,9 +24,19 @@ import numpy as np
 from jax.experimental import serialize_executable
 
 from serving.artifact import Artifact
+from serving.errors import ArtifactError
 from serving.manifest import Bucket
 
 log = logging.getLogger(__name__)
+
+COMPILE_OPTIONS = (
+    "jax_disable_most_optimizations",
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_exec_time_optimization_effort",
+    "jax_memory_fitting_effort",
+)
+"""Settings of JAX that the compiler hears of."""
 
 Arrays = Mapping[str, Any]
 Compiled = Callable[[Arrays, Arrays], dict[str, jax.Array]]
@@ -71,18 +81,38 @@ def input_shapes(artifact: Artifact, bucket: Bucket) -> dict[str, jax.ShapeDtype
     return shapes | masks
 
 
+def program_file(artifact: Artifact, bucket: Bucket, device: jax.Device) -> str:
+    """The file of a bucket's program for a device.
+
+    Raises:
+        ArtifactError: the artefact has none for this platform.
+    """
+    # JAX calls both makes of GPU "gpu"; programs are written for one of them.
+    platform = device.platform
+    if platform == "gpu":
+        platform = "rocm" if "rocm" in device.client.platform_version.lower() else "cuda"
+    file = bucket.programs.get(platform)
+    if file is None:
+        raise ArtifactError(
+            f"{artifact.path}: no program for {platform}, the platform of {device.device_kind}; "
+            f"there are {', '.join(sorted(bucket.programs))}"
+        )
+    return file
+
+
 def _compile(artifact: Artifact, bucket: Bucket, weights: Arrays, device: jax.Device) -> Compiled:
     sharding = jax.sharding.SingleDeviceSharding(device)
-    program = jax.jit(artifact.program(bucket.program).call, in_shardings=sharding, out_shardings=sharding)
+    program = artifact.program(program_file(artifact, bucket, device))
+    function = jax.jit(program.call, in_shardings=sharding, out_shardings=sharding)
     shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in weights.items()}
-    result: Compiled = program.lower(shapes, input_shapes(artifact, bucket)).compile()
+    result: Compiled = function.lower(shapes, input_shapes(artifact, bucket)).compile()
     return result
 
 
 def _key(artifact: Artifact, bucket: Bucket, device: jax.Device) -> str:
     """Everything that an executable depends on."""
     facts = {
-        "program": artifact.manifest.files[bucket.program].sha256,
+        "program": artifact.manifest.files[program_file(artifact, bucket, device)].sha256,
         "manifest": artifact.checksum,
         "sizes": bucket.sizes,
         "jaxlib": jaxlib.__version__,
@@ -90,6 +120,7 @@ def _key(artifact: Artifact, bucket: Bucket, device: jax.Device) -> str:
         "device": f"{device.platform} {device.device_kind} {device.id}",
         "processor": _processor(),
         "flags": os.environ.get("XLA_FLAGS", ""),
+        "options": {name: str(getattr(jax.config, name, None)) for name in COMPILE_OPTIONS},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -100,7 +131,7 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line for line in lines if line.startswith(("flags", "Features")))
     except (OSError, StopIteration):
-        return f"{platform.machine()} {platform.processor()}"
+        return f"{machine.machine()} {machine.processor()}"
 
 
 def _is_private(path: Path) -> bool:

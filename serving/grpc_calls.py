@@ -1,21 +1,14 @@
-"""What every gRPC call has, whatever it asks: errors as status codes, its caller, its deadline and its thread."""
+"""What every gRPC call has, whatever it asks and whatever serves it: its caller, its deadline and its end."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote
-
-import grpc
 
 from serving.errors import CLASS_HEADER, InvalidInput, Overloaded, ServingError, status_of
 from serving.security import is_loopback
-
-Context = grpc.ServicerContext
 
 FOREVER = 1e8
 """Seconds beyond which a deadline is none."""
@@ -23,33 +16,49 @@ FOREVER = 1e8
 LONGEST_TEXT = 600
 """Characters of an error. Each may take twelve bytes of a trailer, and clients take 8 KiB of trailers."""
 
-REFUSING = 4
-"""Threads that are kept for saying no to calls over the limit."""
-
 log = logging.getLogger(__name__)
 
 
-def guarded(method: Callable[[Any, Context], Any]) -> Callable[[Any, Context], Any]:
-    """Turn errors into status codes."""
+class Context(Protocol):
+    """A call, as far as its handler needs to know it; grpcio's own contexts are such."""
 
-    def call(request: Any, context: Context) -> Any:
-        try:
-            return method(request, context)
-        except Exception as error:
-            abort(error, context)
+    def peer(self) -> str:
+        """The caller's address, such as "ipv4:127.0.0.1:5000"."""
 
-    return call
+    def time_remaining(self) -> float | None:
+        """Seconds until its deadline; `None`, or more than any clock can hold, for none."""
+
+    def is_active(self) -> bool:
+        """Whether the caller still wants the answer."""
 
 
-def abort(error: Exception, context: Context) -> None:
-    """End a call with the status of an error; raises."""
-    trailer = [(CLASS_HEADER, type(error).__name__)] if isinstance(error, ServingError) else []
+class Ending(NamedTuple):
+    """How a failed call ends.
+
+    Attributes:
+        code: name of a `grpc.StatusCode`.
+        text: for people.
+        trailers: what else is sent.
+    """
+
+    code: str
+    text: str
+    trailers: tuple[tuple[str, str], ...] = ()
+
+
+def ending_of(error: Exception) -> Ending:
+    """The end that an error gives to a call."""
+    trailers = [(CLASS_HEADER, type(error).__name__)] if isinstance(error, ServingError) else []
     if isinstance(error, Overloaded):
         pause = str(max(1, round(1000 * error.retry_after)))
         # The first is what gRPC's own retries read, the second what people look for.
-        trailer += [("grpc-retry-pushback-ms", pause), ("retry-after-ms", pause)]
-    context.set_trailing_metadata(tuple(trailer))
-    context.abort(getattr(grpc.StatusCode, status_of(error).grpc), text_of(error))
+        trailers += [("grpc-retry-pushback-ms", pause), ("retry-after-ms", pause)]
+    return Ending(status_of(error).grpc, text_of(error), tuple(trailers))
+
+
+def too_many(limit: int, what: str) -> Overloaded:
+    """The error of a call that stays open, where enough of them are."""
+    return Overloaded(f"{limit} {what} are open already, no more are allowed")
 
 
 def text_of(error: Exception) -> str:
@@ -91,45 +100,3 @@ def is_local(context: Context) -> bool:
     """Whether the caller is on this host."""
     kind, _, address = unquote(context.peer()).partition(":")
     return kind == "unix" or is_loopback(address.rpartition(":")[0].strip("[]"))
-
-
-class LongCalls:
-    """Threads for calls that stay open, such as streams: idle ones must not take those of the other calls.
-
-    Args:
-        limit: calls at the same time; more are refused.
-        what: they are, for the error.
-    """
-
-    def __init__(self, limit: int, what: str) -> None:
-        self.limit = limit
-        self._what = what
-        self._open = 0
-        self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(limit + REFUSING, thread_name_prefix=f"grpc-{what}")
-
-    def run(self, method: Callable[[Any, Context], Iterator[Any]]) -> Callable[[Any, Context], Iterator[Any]]:
-        """The method on threads of its own."""
-
-        def call(request: Any, context: Context) -> Iterator[Any]:
-            with self._lock:
-                self._open += 1
-                is_over = self._open > self.limit
-            try:
-                if is_over:
-                    abort(
-                        Overloaded(f"{self.limit} {self._what} are open already, no more are allowed"),
-                        context,
-                    )
-                yield from method(request, context)
-            finally:
-                with self._lock:
-                    self._open -= 1
-
-        # grpcio looks for this name on the function.
-        call.experimental_thread_pool = self._pool  # type: ignore[attr-defined]
-        return call
-
-    def close(self) -> None:
-        """Let the threads go once their calls have ended."""
-        self._pool.shutdown(wait=False)

@@ -15,7 +15,7 @@ from serving.protocol.codec import build_response, parse_request
 from serving.protocol.messages import message
 from serving.protocol.tensors import parameter_values
 from serving.shared_memory import SharedMemory
-from serving.types import BatchStatistics, Duration, ModelStatistics, TensorSpec
+from serving.types import BatchStatistics, Duration, InferRequest, ModelStatistics, TensorSpec
 
 
 class Handlers:
@@ -30,22 +30,29 @@ class Handlers:
 
     def infer(self, data: bytes, context: Context) -> bytes:
         """ModelInfer on the bytes of its messages."""
+        return build_response(self.dataplane.infer(self.request(data, context)))
+
+    def request(self, data: bytes, context: Context) -> InferRequest:
+        """What a ModelInferRequest asks for, and until when.
+
+        Args:
+            data: the message; inputs are read-only views of it.
+            context: of the call.
+        """
         request = parse_request(data, lambda: self._memory(context))
         request.deadline = deadline_of(context, request.parameters.get("timeout"))
         request.is_wanted = context.is_active
-        return build_response(self.dataplane.infer(request))
+        return request
 
     def stream(self, requests: Iterator[bytes], context: Context) -> Iterator[bytes]:
         """ModelStreamInfer: an answer for every request, in their order; an error does not end the stream."""
         for data in requests:
-            answer = message("ModelStreamInferResponse")()
+            found: bytes | Exception
             try:
-                answer.infer_response.MergeFromString(self.infer(data, context))
+                found = self.infer(data, context)
             except Exception as error:
-                answer.error_message = text_of(error)
-                answer.infer_response.id = _id_of(data)
-            answer.infer_response.parameters["triton_final_response"].bool_param = True
-            yield answer.SerializeToString()
+                found = error
+            yield stream_answer(data, found)
 
     def _memory(self, context: Context) -> SharedMemory:
         """The registered regions, for callers on this host."""
@@ -155,6 +162,24 @@ class Handlers:
             kind = {bool: "bool_param", int: "uint32_param", str: "string_param"}[type(value)]
             setattr(answer.settings[name], kind, value)
         return answer
+
+
+def stream_answer(data: bytes, found: bytes | Exception) -> bytes:
+    """A ModelStreamInferResponse.
+
+    Args:
+        data: the request.
+        found: its ModelInferResponse, or what went wrong.
+    """
+    answer = message("ModelStreamInferResponse")()
+    if isinstance(found, Exception):
+        answer.error_message = text_of(found)
+        answer.infer_response.id = _id_of(data)
+    else:
+        answer.infer_response.MergeFromString(found)
+    answer.infer_response.parameters["triton_final_response"].bool_param = True
+    content: bytes = answer.SerializeToString()
+    return content
 
 
 def _id_of(data: bytes) -> str:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from serving.dataplane import Dataplane
 from serving.errors import ServingError, Unauthenticated
-from serving.grpc_calls import REFUSING, Context, LongCalls, abort, guarded
 from serving.grpc_handlers import Handlers
-from serving.protocol.messages import POOL, SERVICE, message, methods
+from serving.grpc_services import OPEN, SERVICES, WATCH_SECONDS, check, descriptors, health_of
+from serving.grpc_threads import BoundedCalls, Context, CountedThreads, LongCalls, abort, guarded
+from serving.protocol.messages import SERVICE, message, methods
 from serving.security import TlsFiles, check_token
 
-WATCH_SECONDS = 0.2
-OPEN = ("/grpc.health.v1.Health/",)
-"""Methods that need no token: whoever starts servers must see whether they live."""
+REFUSALS = 256
+"""Calls that may be in the course of being refused."""
 
 
 class GrpcFront:
@@ -31,7 +30,7 @@ class GrpcFront:
         host: address to listen on.
         port: 0 for any free one.
         threads: calls at the same time.
-        waiting: calls that may wait for a thread; the rest is refused.
+        waiting: calls that may wait for a thread; the rest is refused, with a hint when to come back.
         streams: of ModelStreamInfer at the same time; each has a thread of its own.
         watches: of the health service at the same time, likewise.
         tls: certificates; `None` serves plain text.
@@ -70,16 +69,18 @@ class GrpcFront:
         ]
         self._streams, self._watches = LongCalls(streams, "streams"), LongCalls(watches, "watches")
         interceptors: list[grpc.ServerInterceptor] = [_TokenInterceptor(token)] if token is not None else []
+        pool = CountedThreads(threads)
         self._server = grpc.server(
-            ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+            pool,
             options=options,
             interceptors=interceptors,
-            maximum_concurrent_rpcs=threads + waiting + streams + watches + 2 * REFUSING,
+            # Beyond even the refusals: grpcio then says no itself.
+            maximum_concurrent_rpcs=threads + waiting + streams + watches + REFUSALS,
         )
-        self._server.add_generic_rpc_handlers((_service(Handlers(dataplane), self._streams),))
+        self._calls = BoundedCalls(_service(Handlers(dataplane), self._streams), pool, waiting)
+        self._server.add_generic_rpc_handlers((self._calls,))
         health_pb2_grpc.add_HealthServicer_to_server(_Health(dataplane, self._watches), self._server)
-        names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server, _with_health())
+        reflection.enable_server_reflection(SERVICES, self._server, descriptors())
 
     def start(self) -> int:
         """Listen; returns the port."""
@@ -97,6 +98,7 @@ class GrpcFront:
     def stop(self, grace: float = 0.0) -> None:
         """Take no more calls, let those that run finish for `grace` seconds."""
         self._server.stop(grace).wait()
+        self._calls.close()
         self._streams.close()
         self._watches.close()
 
@@ -123,45 +125,19 @@ def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials([pair], authority, require_client_auth=authority is not None)
 
 
-def _with_health() -> Any:
-    """Descriptors for reflection: ours and those of the health service."""
-    from google.protobuf import descriptor_pb2, descriptor_pool  # noqa: PLC0415
-
-    pool = descriptor_pool.DescriptorPool()
-    for descriptor in (POOL.FindFileByName("inference.proto"), health_pb2.DESCRIPTOR):
-        file = descriptor_pb2.FileDescriptorProto()
-        descriptor.CopyToProto(file)
-        pool.Add(file)
-    return pool
-
-
 class _Health(health_pb2_grpc.HealthServicer):
-    """grpc.health.v1: serving while the dataplane is ready."""
+    """grpc.health.v1 with a thread for every watch."""
 
     def __init__(self, dataplane: Dataplane, watches: LongCalls) -> None:
         self._dataplane = dataplane
+        self.Check = guarded(lambda request, context: check(dataplane, request.service))
         self.Watch = watches.run(self._watch)
-
-    def _status(self, service: str) -> Any:
-        response = health_pb2.HealthCheckResponse
-        if service not in {"", SERVICE}:
-            return response(status=response.SERVICE_UNKNOWN)
-        return response(status=response.SERVING if self._dataplane.ready() else response.NOT_SERVING)
-
-    def Check(self, request: Any, context: Context) -> Any:
-        """The state now."""
-        found = self._status(request.service)
-        if found.status == found.SERVICE_UNKNOWN:
-            context.abort(
-                grpc.StatusCode.NOT_FOUND, f"there is no service {request.service!r}; {SERVICE!r} is known"
-            )
-        return found
 
     def _watch(self, request: Any, context: Context) -> Iterator[Any]:
         """The state whenever it changes."""
         last = None
         while context.is_active():
-            status = self._status(request.service)
+            status = health_of(self._dataplane, request.service)
             if status != last:
                 last = status
                 yield status

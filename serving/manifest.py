@@ -1,7 +1,7 @@
 """`manifest.json`: everything about an artefact but its program and its weights.
 
-An artefact is a directory `<name>/<version>/` with `manifest.json`, one or more programs (StableHLO as written by
-`jax.export`, portable over cpu, cuda and tpu) and `weights.safetensors`. A program is a function of two flat dicts,
+An artefact is a directory `<name>/<version>/` with `manifest.json`, programs (StableHLO as written by `jax.export`, for
+every platform) and `weights.safetensors`. A program is a function of two flat dicts,
 `program(weights, inputs) -> outputs`; `inputs` holds the tensors of the signature, and a bool mask for every axis
 that has one, all padded to the lengths of a bucket.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from serving.errors import ArtifactError
 from serving.types import DATATYPES, TensorSpec
 
-FORMAT = "recon-artifact-1"
+FORMAT = "recon-artifact-2"
 MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -28,11 +28,12 @@ class Bucket:
 
     Attributes:
         sizes: length of every free axis of the inputs.
-        program: file of the program that takes this size; many buckets may share one of symbolic sizes.
+        programs: platform (cpu, cuda, rocm, tpu) -> file of the program that takes this size; many buckets may share
+            one of symbolic sizes, and many platforms one that was written for all of them.
     """
 
     sizes: dict[str, int]
-    program: str
+    programs: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +173,7 @@ def _check(manifest: Manifest, where: str) -> None:
             raise ArtifactError(
                 f"{where}: a bucket sizes the axes {sorted(bucket.sizes)}, the inputs {sorted(axes)}"
             )
-        if bucket.program not in manifest.files:
+        if missing := sorted(set(bucket.programs.values()) - set(manifest.files)):
             raise ArtifactError(
-                f"{where}: a bucket names the program {bucket.program!r}, which is not among the files"
+                f"{where}: a bucket names the program {missing[0]!r}, which is not among the files"
             )

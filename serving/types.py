@@ -72,6 +72,10 @@ class TensorSpec:
         return tuple(sizes[length] if isinstance(length, str) else length for length in self.shape)
 
 
+CHECKSUM = "artifact_checksum"
+"""Parameter of a request: sha256 of the manifest of the artefact that must answer, and no other."""
+
+
 class Region(NamedTuple):
     """A place in a registered shared-memory region.
 

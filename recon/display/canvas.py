@@ -56,12 +56,21 @@ def figure(
     Raises:
         ConfigError: the file name does not end in .png.
     """
+    with figures(path, rows=1, widths=widths, size=size) as axes:
+        yield axes[0]
+
+
+@contextmanager
+def figures(
+    path: Path, *, rows: int, widths: tuple[float, ...] = (1.0,), size: tuple[float, float] = (8.0, 6.0)
+) -> Iterator[Any]:
+    """As `figure`, with several rows of axes; yields an array of them, rows first."""
     if path.suffix != ".png":
         raise ConfigError(f"cannot write {path}: allowed are file names that end in .png")
     with mpl.rc_context(_STYLE):
         # Without pyplot nothing is registered anywhere: the figure is gone with its last reference.
         canvas = FigureCanvasAgg(Figure(figsize=size, layout="constrained"))
-        yield canvas.figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
+        yield canvas.figure.subplots(rows, len(widths), squeeze=False, width_ratios=widths)
         path.parent.mkdir(parents=True, exist_ok=True)
         canvas.figure.savefig(path)
 

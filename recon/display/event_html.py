@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
+from recon.display.page import write_page
 from recon.display.scene import Outline, Scene, TrackGroup
-from recon.errors import ConfigError
 
 _HOVER = (
     "%{fullData.name}<br>pT %{customdata[0]:.2f} GeV<br>eta %{customdata[1]:.2f}"
     "<br>hits %{customdata[2]:.0f}<br>chi2 %{customdata[3]:.1f}<extra></extra>"
 )
-_PAGE_STYLE = "<style>body { margin: 0; overflow: hidden; }</style>"
 _ZOOM = 1.5
 _CIRCLE_POINTS = 49
 _STRAIGHT_LINES = 12
@@ -35,19 +33,7 @@ def write_event_html(path: Path, scene: Scene) -> None:
     Raises:
         ConfigError: the file name does not end in .html.
     """
-    if path.suffix != ".html":
-        raise ConfigError(f"cannot write {path}: allowed are file names that end in .html")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page = event_figure(scene).to_html(
-        include_plotlyjs=True,
-        include_mathjax=False,
-        full_html=True,
-        default_height="100vh",
-        config={"displaylogo": False, "responsive": True},
-    )
-    path.write_text(
-        page.replace("<head>", f"<head><title>{escape(scene.title)}</title>{_PAGE_STYLE}", 1), "utf-8"
-    )
+    write_page(path, event_figure(scene), scene.title)
 
 
 def event_figure(scene: Scene) -> go.Figure:

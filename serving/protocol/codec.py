@@ -28,7 +28,16 @@ from serving.protocol.tensors import (
 )
 from serving.protocol.wire import DELIMITED, fields, varint
 from serving.shared_memory import SharedMemory
-from serving.types import DATATYPES, NAMES, InferRequest, InferResponse, OutputTensor, Region, RequestedOutput
+from serving.types import (
+    CHECKSUM,
+    DATATYPES,
+    NAMES,
+    InferRequest,
+    InferResponse,
+    OutputTensor,
+    Region,
+    RequestedOutput,
+)
 
 MODEL, VERSION, ID, PARAMETERS, INPUTS, OUTPUTS, RAW = 1, 2, 3, 4, 5, 6, 7
 """Fields of ModelInferRequest; the response has its outputs in 5 and their bytes in 6."""
@@ -107,6 +116,12 @@ def _parameters(data: bytes) -> dict[str, Any]:
         for number, kind, start, end in fields(data)
         if number == PARAMETERS and kind == DELIMITED
     )
+    return dict(_values(content) if len(content) <= LONGEST_KEPT else _values.__wrapped__(content))
+
+
+@lru_cache(maxsize=256)
+def _values(content: bytes) -> dict[str, Any]:
+    """The values of parameters: those of a session are the same in every request."""
     return parameter_values(parse(message("ModelInferRequest"), content, "the parameters").parameters)
 
 
@@ -235,12 +250,20 @@ def _requested_header(output: RequestedOutput) -> bytes:
     return b"".join(_delimited(OUTPUTS, asked.SerializeToString()))
 
 
-def build_request(request: InferRequest, regions: Mapping[str, Region] | None = None) -> bytes:
+@lru_cache(maxsize=64)
+def _checksum_field(checksum: str) -> bytes:
+    return _parameter_fields({CHECKSUM: checksum})
+
+
+def build_request(
+    request: InferRequest, regions: Mapping[str, Region] | None = None, checksum: str = ""
+) -> bytes:
     """A ModelInferRequest with raw contents.
 
     Args:
         request: what to send.
         regions: inputs that lie in shared memory already.
+        checksum: of the artefact that must answer; empty for any.
     """
     regions = regions or {}
     parts: list[bytes | memoryview] = [_texts(request.model, request.version)]
@@ -248,6 +271,8 @@ def build_request(request: InferRequest, regions: Mapping[str, Region] | None = 
         parts += _delimited(ID, request.id.encode())
     if request.priority or request.parameters:
         parts.append(_parameter_fields(request.parameters, request.priority))
+    if checksum:
+        parts.append(_checksum_field(checksum))
     parts += [_input_header(name, a.dtype, a.shape, regions.get(name)) for name, a in request.inputs.items()]
     parts += [_requested_header(output) for output in request.outputs]
     for name, array in request.inputs.items():

@@ -97,8 +97,8 @@ def test_remote_equals_local(hits, server, finder, tmp_path):
         assert ours.number == theirs.number
         for name in ("n_hits", "first_hit", "hit_id"):
             np.testing.assert_array_equal(getattr(theirs, name), getattr(ours, name), err_msg=name)
-        np.testing.assert_allclose(theirs.parameters, ours.parameters, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(theirs.chi2, ours.chi2, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(theirs.parameters, ours.parameters, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(theirs.chi2, ours.chi2, rtol=1e-6, atol=1e-6)
     tree = json.loads(summary.read_text())
     assert tree["server"] == server
     assert tree["events"] == 4

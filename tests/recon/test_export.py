@@ -45,7 +45,8 @@ def test_a_symbolic_program_serves_every_bucket(tmp_path):
     network, folder = export_mlp(tmp_path)
     assert folder == tmp_path / "mlp" / "1"
     assert sorted(path.name for path in folder.iterdir()) == [
-        "manifest.json", "program.stablehlo", "weights.safetensors",
+        "manifest.json", "program.cpu.stablehlo", "program.cuda.stablehlo", "program.tpu.stablehlo",
+        "weights.safetensors",
     ]  # fmt: skip
     rng = np.random.default_rng(0)
     requests = [{"x": rng.normal(size=(n, 5)).astype(np.float32)} for n in (1, 2, 4)]
@@ -65,7 +66,7 @@ def test_artefacts_are_written_the_same_twice(tmp_path):
 def test_programs_do_not_say_where_they_were_made(tmp_path):
     """The same model has the same checksum on every machine."""
     before = getattr(jax.config, SOURCE_LINES)
-    program = (export_mlp(tmp_path)[1] / "program.stablehlo").read_bytes()
+    program = (export_mlp(tmp_path)[1] / "program.cpu.stablehlo").read_bytes()
     assert b".py" not in program
     assert getattr(jax.config, SOURCE_LINES) == before
 

@@ -37,12 +37,12 @@ def write(root, name, function, weights, inputs, outputs, *, sizes, version="1",
     if symbolic:
         symbols = export.symbolic_shape(",".join(axes)) if axes else ()
         (folder / "program.bin").write_bytes(export_for(dict(zip(axes, symbols, strict=True))))
-        buckets = [{"sizes": size, "program": "program.bin"} for size in sizes]
+        buckets = [{"sizes": size, "programs": dict.fromkeys(PLATFORMS, "program.bin")} for size in sizes]
     else:
         buckets = []
         for number, size in enumerate(sizes):
             (folder / f"program{number}.bin").write_bytes(export_for(size))
-            buckets.append({"sizes": size, "program": f"program{number}.bin"})
+            buckets.append({"sizes": size, "programs": dict.fromkeys(PLATFORMS, f"program{number}.bin")})
     if weights:
         save_file(weights, folder / "weights.safetensors")
     files = {
@@ -50,7 +50,7 @@ def write(root, name, function, weights, inputs, outputs, *, sizes, version="1",
         for path in sorted(folder.iterdir())
     }
     content = {
-        "format": "recon-artifact-1",
+        "format": "recon-artifact-2",
         "name": name,
         "version": version,
         "inputs": inputs,
@@ -141,7 +141,9 @@ def positive(root):
     for length, part in programs.items():
         data = (part / "program0.bin").read_bytes()
         (merged / f"n{length}.bin").write_bytes(data)
-        content["buckets"].append({"sizes": {"n": length}, "program": f"n{length}.bin"})
+        content["buckets"].append(
+            {"sizes": {"n": length}, "programs": dict.fromkeys(PLATFORMS, f"n{length}.bin")}
+        )
         content["files"][f"n{length}.bin"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     (merged / "manifest.json").write_text(json.dumps(content))
     for part in (folder / "part16", folder / "part32"):

@@ -45,7 +45,13 @@ def repository(models, executables):
     repository.close(5.0)
 
 
+@pytest.fixture(params=planes.FRONTS, scope="module")
+def front(request):
+    """Name of a gRPC front: both must do the same."""
+    return request.param
+
+
 @pytest.fixture
-def server(repository):
-    with planes.serving(repository) as plane:
+def server(repository, front):
+    with planes.serving(repository, front=front) as plane:
         yield plane

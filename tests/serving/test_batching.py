@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from serving.artifact import Artifact
-from serving.batching import Scheduler
+from serving.batching import SPARE, Scheduler
 from serving.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -128,12 +128,38 @@ def test_a_deadline_ends_the_wait(held):
         scheduler.infer(row(1), deadline=started + 0.05)
     assert 0.04 < time.monotonic() - started < 5
     assert scheduler.pending == 0
-    late = scheduler.submit(row(2), deadline=time.monotonic() + 0.01)
-    time.sleep(0.02)
-    runner.go.set()
+    # Nobody waits for these: they end while the instance is still busy, each at its own time.
+    second = scheduler.submit(row(3), deadline=time.monotonic() + 0.2)
+    first = scheduler.submit(row(2), deadline=time.monotonic() + 0.01)
     with pytest.raises(DeadlineExceeded):
-        late.result(10)
+        first.result(10)
+    assert not second.done()
+    with pytest.raises(DeadlineExceeded):
+        second.result(10)
+    assert scheduler.pending == 0
+    runner.go.set()
+    assert scheduler.close(10)
     assert runner.runs == [[0.0]]
+
+
+def test_a_deadline_that_is_kept_ends_nothing(held):
+    runner, scheduler = held()
+    blocked(scheduler)
+    kept = scheduler.submit(row(1), deadline=time.monotonic() + 20)
+    runner.go.set()
+    assert set(kept.result(10)) == {"logits"}
+    assert scheduler.close(10)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("deadlines-")]
+
+
+def test_requests_that_give_up_leave_nothing_behind(held):
+    """While an instance is busy for long, callers with short deadlines come and go."""
+    _, scheduler = held()
+    blocked(scheduler)
+    for number in range(500):
+        assert scheduler.submit(row(number)).cancel()
+    assert scheduler.pending == 0
+    assert len(scheduler._queue) <= 2 * SPARE
 
 
 def test_cancelled_requests_do_not_run(held):

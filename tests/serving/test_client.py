@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 
+import grpc
 import numpy as np
 import pytest
 
@@ -21,7 +22,10 @@ from serving.errors import (
     ServingError,
     error_of,
 )
+from serving.protocol.codec import build_request, parse_response
+from serving.protocol.messages import SERVICE
 from serving.repository import Repository
+from serving.types import InferRequest
 from tests.serving import artifacts
 from tests.serving.planes import MODES, check, counted, expected, rows, serving
 
@@ -202,7 +206,7 @@ def test_a_server_that_was_replaced_while_nothing_was_asked_is_not_believed(
         time.sleep(0.5)
         with pytest.raises(ArtifactError, match="checksum"):
             session.infer({"x": rows(1)})
-        assert other.asked == 0
+        assert other.statistics("mlp")[0].execution_count == 0
     changed.close(1.0)
 
 
@@ -310,3 +314,18 @@ def test_close_gives_up_what_is_on_its_way(server, caplog):
         session.produce(handle)
     with pytest.raises(ServingError, match="closed"):
         session.acquire({"x": rows(1)})
+
+
+def test_a_server_refuses_what_was_meant_for_another_artefact(repository):
+    """Also when the client has not noticed yet that its connection is a new one."""
+    request = InferRequest(model="mlp", inputs={"x": rows(2)})
+    checksum = repository.get("mlp").artifact.checksum
+    with serving(repository) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        call = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+        assert parse_response(call(build_request(request, checksum=checksum))).outputs[0].shape == (2, 3)
+        before = server.statistics("mlp")[0].execution_count
+        with pytest.raises(grpc.RpcError) as caught:
+            call(build_request(request, checksum=checksum[::-1]))
+        assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+        assert checksum in caught.value.details()
+        assert server.statistics("mlp")[0].execution_count == before

@@ -190,6 +190,12 @@ def test_parameters_go_both_ways():
     given = {"yes": True, "n": -3, "large": 2**64 - 1, "half": 0.5, "text": "é"}
     request = InferRequest(model="m", priority=2, parameters=given)
     assert parse(build_request(request)).parameters == {**given, "priority": 2}
+    expected = {**given, "priority": 2, "artifact_checksum": "ab"}
+    for _ in range(2):
+        found = parse(build_request(request, checksum="ab")).parameters
+        assert found == expected
+        # What one request does to its parameters is not seen by the next.
+        found.clear()
     response = InferResponse(model="m", version="1", parameters=given)
     assert parse_response(build_response(response)).parameters == given
 

@@ -17,9 +17,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from serving.errors import Cancelled, DeadlineExceeded, Overloaded
-from serving.grpc_server import GrpcFront
 from tests.serving import planes
-from tests.serving.planes import expected, rows
+from tests.serving.planes import FRONTS, expected, rows
 
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
@@ -86,7 +85,7 @@ def test_errors_fit_into_a_trailer(stub, letter):
     assert "known are: graph, identity, mlp, positive" in caught.value.details()
 
 
-def test_open_streams_and_watches_leave_the_threads_to_others(repository):
+def test_open_streams_and_watches_leave_the_threads_to_others(repository, front):
     end = threading.Event()
 
     def idle():
@@ -94,8 +93,8 @@ def test_open_streams_and_watches_leave_the_threads_to_others(repository):
         end.wait(20)
 
     plane = planes.Plane(repository)
-    front = GrpcFront(plane, port=0, threads=1, streams=2, watches=2)
-    port = front.start()
+    served = FRONTS[front](plane, port=0, threads=1, streams=2, watches=2)
+    port = served.start()
     try:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub, health = (
@@ -117,7 +116,7 @@ def test_open_streams_and_watches_leave_the_threads_to_others(repository):
             assert answers_again(lambda: stub.ModelStreamInfer(iter([request_of()]), timeout=10))
     finally:
         end.set()
-        front.stop()
+        served.stop()
 
 
 def answers_again(start):
@@ -144,18 +143,19 @@ def test_watches_follow_the_readiness(server):
         unknown.cancel()
 
 
-def test_deadlines_and_cancelling_reach_the_dataplane(server):
+def test_deadlines_and_cancelling_reach_the_dataplane(server, front):
     """The client's error comes from its own clock; what counts is what the server made of it."""
     found = []
-    inner = server.infer
+    name = "infer" if front == "grpcio" else "enqueue"
+    inner = getattr(server, name)
 
-    def infer(request):
+    def infer(request, *end):
         found.append(request)
-        return inner(request)
+        return inner(request, *end)
 
-    server.infer = infer
+    setattr(server, name, infer)
     with stub_of(server.port) as stub:
-        for arguments, least, most in (({"timeout": 30}, 20, 30), ({}, None, None)):
+        for arguments, least, most in (({"timeout": 30}, 20, 30.1), ({}, None, None)):
             stub.ModelInfer(request_of(), **arguments)
             deadline = found[-1].deadline
             left = None if deadline is None else deadline - time.monotonic()
@@ -197,12 +197,12 @@ def address_of_this_host():
         return probe.getsockname()[0]
 
 
-def test_shared_memory_is_for_this_host(repository):
+def test_shared_memory_is_for_this_host(repository, front):
     host = address_of_this_host()
     if host is None or host.startswith("127."):
         pytest.skip("this host has no address but loopback")
-    front = GrpcFront(planes.Plane(repository), host="0.0.0.0", port=0, threads=2)
-    port = front.start()
+    served = FRONTS[front](planes.Plane(repository), host="0.0.0.0", port=0, threads=2)
+    port = served.start()
     request = request_of()
     del request.raw_input_contents[:]
     request.inputs[0].parameters["shared_memory_region"].string_param = "r"
@@ -230,14 +230,14 @@ def test_shared_memory_is_for_this_host(repository):
         with stub_of(port) as stub:
             stub.SystemSharedMemoryStatus(service_pb2.SystemSharedMemoryStatusRequest())
     finally:
-        front.stop()
+        served.stop()
 
 
-def test_messages_and_headers_have_a_limit(repository):
-    front = GrpcFront(
+def test_messages_and_headers_have_a_limit(repository, front):
+    served = FRONTS[front](
         planes.Plane(repository), port=0, threads=2, max_message_bytes=1000, max_metadata_bytes=2000
     )
-    port = front.start()
+    port = served.start()
     try:
         with stub_of(port) as stub:
             # Often: a limit that is not absolute refuses by chance.
@@ -249,7 +249,7 @@ def test_messages_and_headers_have_a_limit(repository):
                 assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert stub.ModelInfer(request_of()).raw_output_contents
     finally:
-        front.stop()
+        served.stop()
 
 
 def test_tritons_asynchronous_client(server):

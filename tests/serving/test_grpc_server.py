@@ -14,17 +14,17 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException, shared_memory
 
 from serving.errors import ServingError
-from serving.grpc_server import GrpcFront
 from serving.protocol.messages import SERVICE, methods
 from serving.security import TlsFiles
 from tests.serving import artifacts
+from tests.serving.planes import FRONTS
 
 
 @pytest.fixture(scope="module")
-def address(dataplane):
-    front = GrpcFront(dataplane, port=0, threads=16)
-    yield f"127.0.0.1:{front.start()}"
-    front.stop()
+def address(dataplane, front):
+    served = FRONTS[front](dataplane, port=0, threads=16)
+    yield f"127.0.0.1:{served.start()}"
+    served.stop()
 
 
 @pytest.fixture(scope="module")
@@ -255,9 +255,9 @@ def test_health_service_and_reflection(address):
         assert "ModelInfer" in DescriptorPool(database).FindServiceByName(SERVICE).methods_by_name
 
 
-def test_a_token_is_asked_for(dataplane):
-    front = GrpcFront(dataplane, port=0, threads=4, token="secret")
-    address = f"127.0.0.1:{front.start()}"
+def test_a_token_is_asked_for(dataplane, front):
+    served = FRONTS[front](dataplane, port=0, threads=4, token="secret")
+    address = f"127.0.0.1:{served.start()}"
     try:
         with triton.InferenceServerClient(address) as client:
             for headers in (None, {"authorization": "Bearer wrong"}, {"authorization": "secret"}):
@@ -268,7 +268,7 @@ def test_a_token_is_asked_for(dataplane):
         with grpc.insecure_channel(address) as channel:
             assert health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest()).status == 1
     finally:
-        front.stop()
+        served.stop()
 
 
 @pytest.fixture(scope="module")
@@ -282,11 +282,11 @@ def certificates(tmp_path_factory):
     return folder
 
 
-def test_mutual_tls(dataplane, certificates):
+def test_mutual_tls(dataplane, certificates, front):
     certificate, key = certificates / "cert.pem", certificates / "key.pem"
     files = TlsFiles(certificate=certificate, key=key, client_authority=certificate)
-    front = GrpcFront(dataplane, port=0, threads=4, tls=files)
-    address = f"localhost:{front.start()}"
+    served = FRONTS[front](dataplane, port=0, threads=4, tls=files)
+    address = f"localhost:{served.start()}"
     options = {"root_certificates": str(certificate)}
     both = {**options, "private_key": str(key), "certificate_chain": str(certificate)}
     try:
@@ -298,10 +298,10 @@ def test_mutual_tls(dataplane, certificates):
         ):
             client.is_server_live(client_timeout=2)
     finally:
-        front.stop()
+        served.stop()
 
 
-def test_a_port_in_use_is_an_error(dataplane, address):
-    front = GrpcFront(dataplane, port=int(address.rpartition(":")[2]))
+def test_a_port_in_use_is_an_error(dataplane, address, front):
+    served = FRONTS[front](dataplane, port=int(address.rpartition(":")[2]))
     with pytest.raises(ServingError, match="cannot listen"):
-        front.start()
+        served.start()

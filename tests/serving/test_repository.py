@@ -37,7 +37,7 @@ def test_a_manifest_is_read_as_it_is_written(models):
         (lambda c: c["inputs"][0].update(datatype="FP9"), "datatype 'FP9'"),
         (lambda c: c.update(buckets=[]), "no buckets"),
         (lambda c: c["buckets"][0].update(sizes={"z": 1}), "sizes the axes ['z']"),
-        (lambda c: c["buckets"][0].update(program="none.bin"), "not among the files"),
+        (lambda c: c["buckets"][0].update(programs={"cpu": "none.bin"}), "not among the files"),
         (lambda c: c.update(surprise=1), "surprise"),
     ],
 )
@@ -205,3 +205,13 @@ def test_a_cache_that_others_can_write_to_is_not_read(tmp_path, monkeypatch, cap
     (tmp_path / "cache").chmod(0o777)
     Runner(artifact).warm()
     assert "not this user's alone" in caplog.text
+
+
+def test_a_platform_without_a_program_is_named(tmp_path):
+    folder = artifacts.mlp(tmp_path)
+    content = json.loads((folder / "manifest.json").read_text())
+    for bucket in content["buckets"]:
+        bucket["programs"] = {"tpu": bucket["programs"]["tpu"]}
+    (folder / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match=r"no program for cpu.*there are tpu"):
+        Runner(Artifact(folder)).warm()

@@ -68,12 +68,8 @@ def test_the_chain_finds_the_tracks_that_are_found_here(chain, model, small_even
     assert len(wanted.valid) >= 8
     np.testing.assert_array_equal(found["hit_track"], wanted.hit_track)
     np.testing.assert_array_equal(found["n_hits"], wanted.n_hits)
-    # A program for three platforms is compiled into other fusions: the fit carries their rounding on.
-    sigma = np.sqrt(np.diagonal(wanted.covariance, axis1=1, axis2=2))
-    assert (np.abs(found["parameters"] - wanted.parameters) < 1e-3 * sigma).all()
-    scale = sigma[:, :, None] * sigma[:, None, :]
-    assert (np.abs(found["covariance"] - wanted.covariance) < 1e-3 * scale).all()
-    np.testing.assert_allclose(found["chi2"], wanted.chi2, rtol=1e-3)
+    for name in ("parameters", "covariance", "chi2"):
+        np.testing.assert_allclose(found[name], getattr(wanted, name), rtol=1e-6, atol=1e-6, err_msg=name)
 
 
 def test_the_chain_takes_an_event_without_hits(chain, small_event):
