@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
-from inference_models import CLASSES, LARGE, WIDTH
+from inference_models import CLASSES, LARGE, MEDIUM, WIDTH
 
 from serving.protocol.codec import build_response
 from serving.protocol.messages import SERVICE
@@ -23,7 +23,8 @@ def answer(width: int) -> bytes:
 
 def main(port: int, threads: int = 16) -> None:
     """Serve until killed."""
-    answers = {b"identity": answer(WIDTH), b"mlp": answer(CLASSES), b"identity_large": answer(LARGE)}
+    widths = {b"identity": WIDTH, b"identity_medium": MEDIUM, b"identity_large": LARGE, b"mlp": CLASSES}
+    answers = {name: answer(width) for name, width in widths.items()}
 
     def infer(request: bytes, context: grpc.ServicerContext) -> bytes:
         # The model's name is the first field: a tag, its length, itself.

@@ -13,8 +13,8 @@ import numpy as np
 Arrays = dict[str, Any]
 
 WIDTH, HIDDEN, CLASSES = 100, 256, 10
-LARGE = 4 << 20
-"""Numbers of 16 MiB."""
+MEDIUM, LARGE = 100 << 10, 4 << 20
+"""Numbers of 400 KiB and 16 MiB."""
 LADDER = (1, 2, 4, 8, 16, 32, 64)
 
 TRITON_CONFIG = """name: "{name}"
@@ -85,6 +85,7 @@ def write_artefacts(folder: Path) -> None:
 
     for name, program, arrays, width, outputs in (
         ("identity", identity, {}, WIDTH, WIDTH),
+        ("identity_medium", identity, {}, MEDIUM, MEDIUM),
         ("identity_large", identity, {}, LARGE, LARGE),
         ("mlp", mlp, weights(), WIDTH, CLASSES),
     ):
@@ -101,6 +102,7 @@ def write_triton(folder: Path) -> None:
     """The models for Triton; `mlp` batches dynamically, `identity` does not."""
     for name, width, outputs in (
         ("identity", WIDTH, WIDTH),
+        ("identity_medium", MEDIUM, MEDIUM),
         ("identity_large", LARGE, LARGE),
         ("mlp", WIDTH, CLASSES),
     ):
