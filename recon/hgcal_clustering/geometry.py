@@ -5,8 +5,8 @@ A layer is tiled with hexagonal wafers (167.44 mm between centres). Wafers centr
 1.25 degrees wide, begin at `Layers.mixed_radius`. Every point of the sensitive area lies in exactly one cell: that of
 its kind of sensor whose centre is nearest for silicon, its ring and sector for scintillator.
 
-Simplified against CMS: no gaps between wafers, no cut corners, no calibration cells, one z a layer, the boundary
-between thicknesses from the fitted radius of CMS instead of its list of wafers.
+Simplified against CMS: no gaps between wafers, no cut corners, no calibration cells, one z a layer, the same radii
+where the thickness changes in all layers instead of a list of wafers.
 """
 
 from __future__ import annotations

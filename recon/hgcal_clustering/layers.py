@@ -25,11 +25,8 @@ _OUTER_CONE = np.array([(3210.5, 1523.3), (3877.5, 1753.2), (4562.0, 2634.5), (5
 """(z, outer radius), mm, joined by straight lines: zPosV and rPosV."""
 _MIXED_RADIUS = (1537.05,) * 4 + (1378.52,) * 2 + (1207.60,) * 4 + (1045.90,) * 4
 """Radius where the scintillator begins in the last 14 layers, mm: radMixL0 to radMixL13."""
-_FINE = (-1.60163e-06, 2.50640e-03, -1.46943e00, 3.82025e02, -3.705690e04)
-_MEDIUM = (-4.43240e-07, 7.70078e-04, -4.97013e-01, 1.40778e02, -1.46340e04)
-"""Where 120 um and where 200 um sensors end: radius in cm as a polynomial of z in cm (rad100200, rad200300)."""
-_POLYNOMIAL_RANGE = (335.0, 410.0)
-"""cm; the polynomials were fitted to the doses of the layers up to here."""
+_FINE_RADIUS, _MEDIUM_RADIUS = 700.0, 1000.0
+"""Where 120 um and where 200 um sensors end, mm (CMS-TDR-019, table of the active thicknesses)."""
 
 
 class Layers(NamedTuple):
@@ -76,27 +73,24 @@ def endcap_layers(name: GeometryName) -> Layers:
         [3221.55, 3231.49, 3252.12]
     """
     if name == "v16":
-        z, weight, x0, interaction = _V16_Z, _V16_WEIGHT, _V16_X0, _V16_LAMBDA
-        n_electromagnetic = 26
+        columns, n_electromagnetic = (_V16_Z, _V16_WEIGHT, _V16_X0, _V16_LAMBDA), 26
     elif name == "v10":
-        z, weight, x0, interaction = _V10_Z, _V10_WEIGHT, _V10_X0, _V10_LAMBDA
-        n_electromagnetic = 28
+        columns, n_electromagnetic = (_V10_Z, _V10_WEIGHT, _V10_X0, _V10_LAMBDA), 28
     else:
         raise ConfigError(f"geometry of the HGCAL is {name!r}; allowed: {', '.join(get_args(GeometryName))}")
-    z = np.array(z)
+    z, weight, x0, interaction = (np.array(column) for column in columns)
     mixed = np.full(len(z), np.inf)
     mixed[-len(_MIXED_RADIUS) :] = _MIXED_RADIUS
     inner = np.select([z >= low for low, _ in reversed(_INNER_STEPS)], [r for _, r in reversed(_INNER_STEPS)])
     outer = np.interp(z, *_OUTER_CONE.T)
-    depth_cm = np.clip(z / 10.0, *_POLYNOMIAL_RANGE)
     return Layers(
         z=z,
-        weight=np.array(weight),
+        weight=weight,
         x0=np.cumsum(x0),
         interaction=np.cumsum(interaction),
         radius=np.stack([inner, outer], axis=1),
-        fine_radius=10.0 * np.polyval(_FINE, depth_cm),
-        medium_radius=10.0 * np.polyval(_MEDIUM, depth_cm),
+        fine_radius=np.full(len(z), _FINE_RADIUS),
+        medium_radius=np.full(len(z), _MEDIUM_RADIUS),
         mixed_radius=mixed,
         n_electromagnetic=n_electromagnetic,
     )

@@ -22,8 +22,8 @@ class Sensor(NamedTuple):
         area: active area of a cell, mm^2; 0 for scintillator, where it grows with the radius.
         fc_per_mip: charge from a minimum ionising particle, fC; 0 for scintillator.
         noise_mip: one standard deviation of the noise in units of a minimum ionising particle.
-        correction: (CE-E, CE-H) what a calibrated energy is divided by: the electrons and photons of a shower lose
-            more between the sensors than the energy loss of a minimum ionising particle says.
+        correction: (CE-E, CE-H) what an energy is divided by after the weights of the layers: a shower leaves less in
+            the sensors, for what it loses between them, than a minimum ionising particle does.
     """
 
     name: str
@@ -34,15 +34,11 @@ class Sensor(NamedTuple):
     correction: tuple[float, float]
 
 
-def _silicon(name: str, cells: int, area: float, fc_per_mip: float, noise_electrons: float) -> Sensor:
-    return Sensor(name, cells, area, fc_per_mip, noise_electrons * ELECTRON_CHARGE / fc_per_mip, (0.77, 0.84))
-
-
 SENSORS = (
-    _silicon("silicon 120 um", 12, 52.0, 2.06, 2000.0),
-    _silicon("silicon 200 um", 8, 118.0, 3.43, 2400.0),
-    _silicon("silicon 300 um", 8, 118.0, 5.15, 2000.0),
-    Sensor("scintillator", 0, 0.0, 0.0, 0.01, (0.90, 0.90)),
+    Sensor("silicon 120 um", 12, 52.0, 2.06, 2000.0 * ELECTRON_CHARGE / 2.06, (0.75, 0.85)),
+    Sensor("silicon 200 um", 8, 118.0, 3.43, 2400.0 * ELECTRON_CHARGE / 3.43, (0.76, 0.85)),
+    Sensor("silicon 300 um", 8, 118.0, 5.15, 2000.0 * ELECTRON_CHARGE / 5.15, (0.75, 0.84)),
+    Sensor("scintillator", 0, 0.0, 0.0, 0.01, (0.69, 0.69)),
 )
 """Rows that `Calorimeter.sensor` counts in."""
 

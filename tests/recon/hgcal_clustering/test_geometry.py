@@ -98,10 +98,10 @@ def test_a_whole_endcap_has_as_many_cells_as_cms_says():
 
 def test_calibration_of_a_cell(calorimeter):
     fine = np.flatnonzero((calorimeter.sensor == FINE) & (calorimeter.layer == 1))[0]
-    assert calorimeter.gev_per_mip[fine] == pytest.approx(12.86e-3 / 0.77)
-    assert calorimeter.sigma_noise[fine] == pytest.approx(12.86e-3 / 0.77 * 0.15554, rel=1e-4)
+    assert calorimeter.gev_per_mip[fine] == pytest.approx(12.86e-3 / 0.75)
+    assert calorimeter.sigma_noise[fine] == pytest.approx(12.86e-3 / 0.75 * 0.15554, rel=1e-4)
     tile = np.flatnonzero((calorimeter.sensor == SCINTILLATOR) & (calorimeter.layer == 46))[0]
-    assert calorimeter.gev_per_mip[tile] == pytest.approx(83.61e-3 / 0.90)
+    assert calorimeter.gev_per_mip[tile] == pytest.approx(83.61e-3 / 0.69)
 
 
 def test_rows_are_sorted_by_layer_and_close_where_the_cells_are(calorimeter):
