@@ -67,8 +67,10 @@ def _check_truth(truth: ShowerTruth, n_hits: int, where: str) -> None:
         ("share_hit", truth.hit, n_hits),
         ("share_particle", truth.particle, len(truth.pdg)),
     ):
-        refuse((values < 0) | (values >= n), values, where, column, f"the event has {n}, counted from 0", **row)
-    unsorted = np.concatenate([[False], truth.hit[1:] < truth.hit[:-1]]) if len(truth.hit) else []
+        refuse(
+            (values < 0) | (values >= n), values, where, column, f"the event has {n}, counted from 0", **row
+        )
+    unsorted = np.diff(truth.hit, prepend=truth.hit[:1]) < 0
     refuse(unsorted, truth.hit, where, "share_hit", "shares are sorted by hit", **row)
     # Single precision: a share may exceed 1 by a rounding.
     outside = ~((truth.fraction >= 0) & (truth.fraction <= 1 + 1e-5))

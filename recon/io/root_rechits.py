@@ -91,7 +91,9 @@ def write_rechits(
                 if set(given) != names:
                     problem = "has truth" if "share_hit" in given else "has no truth"
                     where = f"{path}, event {event.number}"
-                    raise DataError(f"{where}: {problem}, other than those before; give all events truth or none")
+                    raise DataError(
+                        f"{where}: {problem}, other than those before; give all events truth or none"
+                    )
             root_table.extend(tree, [event.number for event in group], columns, _COUNTERS)
             written += len(group)
         if tree is None:

@@ -116,7 +116,9 @@ class CalorimeterSimulation:
         ):
             value = getattr(self, name)
             if not low <= value <= high:
-                raise ConfigError(f"{name} of the calorimeter simulation is {value}; allowed: {low} to {high}")
+                raise ConfigError(
+                    f"{name} of the calorimeter simulation is {value}; allowed: {low} to {high}"
+                )
         for name, allowed in (
             ("geometry", get_args(GeometryName)),
             ("endcaps", get_args(Endcaps)),
@@ -161,9 +163,7 @@ def simulate_calorimeter(
     # What the workers read is made once, here.
     load_calorimeter(EndcapGeometry(name=config.geometry))
     _prepare_collisions(config, progress)
-    done = 0
-    for event in _run(config):
-        done += 1
+    for done, event in enumerate(_run(config), start=1):
         yield event
         if progress is not None:
             progress("events", done, config.events)

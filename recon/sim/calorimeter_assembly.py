@@ -58,6 +58,8 @@ def _truth(generated: GeneratedParticles, sides: list[tuple[int, Incident, ReadO
         pdg=generated.pdg[row].astype(np.int32),
         hard_scatter=generated.collision[row] == _HARD_SCATTER,
         hit=np.concatenate([hits.hit + first for first, _, (_, _, hits) in shifted]).astype(np.int32),
-        particle=np.concatenate([hits.particle + first for _, first, (_, _, hits) in shifted]).astype(np.int32),
+        particle=np.concatenate([hits.particle + first for _, first, (_, _, hits) in shifted]).astype(
+            np.int32
+        ),
         fraction=np.concatenate([hits.fraction for _, _, hits in sides]).astype(np.float32),
     )

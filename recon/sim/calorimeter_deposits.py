@@ -41,6 +41,8 @@ def collect(spots: Spots, n_particles: int, lookup: CellLookup) -> Deposits:
     key = cell[seen].astype(np.int64) * max(n_particles, 1) + spots.particle[seen]
     order = np.argsort(key, kind="stable")
     key, energy = key[order], spots.energy[seen][order]
-    first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])) if len(key) else np.zeros(0, np.int64)
+    first = (
+        np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])) if len(key) else np.zeros(0, np.int64)
+    )
     total = np.add.reduceat(energy, first) if len(key) else np.zeros(0)
     return Deposits(key[first] // max(n_particles, 1), key[first] % max(n_particles, 1), total)

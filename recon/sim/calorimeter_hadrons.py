@@ -35,32 +35,32 @@ ENERGY_PER_LENGTH = 0.2
 REFERENCE_ENERGY = 50.0
 """GeV; what depends on energy does so relative to this one."""
 
-_INTERACTION = 1.016
+_INTERACTION = 1.012
 """Mean depth to the first interaction in units of the tabulated interaction length."""
-_ELECTROMAGNETIC_POWER, _ELECTROMAGNETIC_SPREAD = 0.832, 0.167
-_FIRST_SHARE, _FIRST_SHARE_SPREAD = 0.56, 0.25
+_ELECTROMAGNETIC_POWER, _ELECTROMAGNETIC_SPREAD = 0.824, 0.176
+_FIRST_SHARE, _FIRST_SHARE_SPREAD = 0.572, 0.25
 """Of the electromagnetic energy, what the first interaction makes."""
-_SECOND_INTERACTION = 0.69
+_SECOND_INTERACTION = 0.735
 """Mean distance from the first to the second interaction, interaction lengths."""
-_PION_DISPLACEMENT = (6.0, 12.0)
+_PION_DISPLACEMENT = (6.7, 13.5)
 """How far neutral pions of the first and second interaction lie from the path, mm."""
-_SHAPE, _RATE = 2.18, 0.976
+_SHAPE, _RATE = 1.617, 0.869
 _SHAPE_GROWTH, _RATE_GROWTH = 0.3183, -0.0237
 """Of the longitudinal profile with the logarithm of the energy (Bock)."""
-_LENGTH_SHAPE = 6.0
+_LENGTH_SHAPE = 3.0
 """Of the gamma distribution that lengths fluctuate with."""
-_VISIBLE = 0.70
+_VISIBLE = 0.587
 """Of the hadronic energy, what ionises: the rest breaks nuclei or leaves with neutrons and neutrinos."""
-_SPOT, _SPOT_SHAPE = 1.37, 0.54
-_FRAGMENT_SHARE, _FRAGMENT = 0.03, 20.0
+_SPOT, _SPOT_SHAPE = 1.41, 0.55
+_FRAGMENT_SHARE, _FRAGMENT = 0.0256, 32.9
 """Spots of nuclear fragments: their share, and their mean energy in minimum ionising particles."""
-_BACKWARD_SHARE, _BACKWARD_LENGTH = 0.1, 0.3
+_BACKWARD_SHARE, _BACKWARD_LENGTH = 0.0365, 0.288
 """Spots in front of the first interaction, and how far, interaction lengths."""
-_NARROW = (14.4, 33.0)
+_NARROW = (14.8, 33.9)
 """Radius at the vertex and its growth an interaction length, mm."""
-_WIDE_SHARE, _WIDE = 0.37, 84.0
+_WIDE_SHARE, _WIDE = 0.388, 92.0
 _FARTHEST = 900.0
-_SCINTILLATOR_EXTRA, _SCINTILLATOR_SPOT, _SCINTILLATOR_RADIUS = 0.9, 0.5, 40.0
+_SCINTILLATOR_EXTRA, _SCINTILLATOR_SPOT, _SCINTILLATOR_RADIUS = 0.9, 0.609, 40.0
 """Neutrons knock on protons in scintillator: more spots, each smaller, around the others."""
 
 
@@ -219,7 +219,9 @@ def _ionisation(
     return Spots(hadron[row], layer, x, y, np.where(fragment, rng.exponential(_FRAGMENT, len(row)), spot))
 
 
-def _hadronic_radii(distance: Float64[np.ndarray, " n"], rng: np.random.Generator) -> Float64[np.ndarray, " n"]:
+def _hadronic_radii(
+    distance: Float64[np.ndarray, " n"], rng: np.random.Generator
+) -> Float64[np.ndarray, " n"]:
     """Distance of spots from the path, mm: a part that opens up behind the vertex, and a wide one."""
     uniform = rng.random(len(distance))
     radius = (_NARROW[0] + _NARROW[1] * distance) * np.sqrt(uniform / (1.0 - uniform))

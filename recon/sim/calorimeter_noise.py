@@ -76,7 +76,10 @@ def read_out(
 
 
 def _noise_hits(
-    occupied: Int64[np.ndarray, " d"], noise: Float64[np.ndarray, " c"], threshold: float, rng: np.random.Generator
+    occupied: Int64[np.ndarray, " d"],
+    noise: Float64[np.ndarray, " c"],
+    threshold: float,
+    rng: np.random.Generator,
 ) -> tuple[Int64[np.ndarray, " k"], Float64[np.ndarray, " k"]]:
     """Cells that noise alone lifts above the threshold."""
     probability = float(ndtr(-threshold))

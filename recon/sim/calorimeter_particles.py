@@ -61,7 +61,9 @@ def parse_particles(particles: str) -> tuple[str, ...]:
     unknown = [name for name in names if name not in GUNS]
     if unknown:
         allowed = ", ".join([*GUNS, "ttbar", "none"])
-        raise ConfigError(f"particles are {particles!r}, of which {unknown[0]!r} is unknown; allowed: {allowed}")
+        raise ConfigError(
+            f"particles are {particles!r}, of which {unknown[0]!r} is unknown; allowed: {allowed}"
+        )
     return names
 
 
@@ -95,7 +97,9 @@ def gun(
     pseudorapidity = rng.uniform(*eta, n) * (rng.choice([-1.0, 1.0], n) if both_sides else 1.0)
     phi = rng.uniform(-np.pi, np.pi, n)
     transverse = momentum / np.cosh(pseudorapidity)
-    vectors = np.stack([transverse * np.cos(phi), transverse * np.sin(phi), momentum * np.tanh(pseudorapidity)], axis=1)
+    vectors = np.stack(
+        [transverse * np.cos(phi), transverse * np.sin(phi), momentum * np.tanh(pseudorapidity)], axis=1
+    )
     return Pool(
         pdg=(code * sign).astype(np.int32),
         charge=(charge * sign).astype(np.int32),
@@ -108,8 +112,12 @@ def gun(
     )
 
 
-_HAGEDORN = ((211, 1, 0.13957, 6.6, 0.135, 6.8), (22, 0, 0.0, 6.6, 0.085, 6.6), (130, 0, 0.4976, 0.9, 0.22, 7.0))
-"""Code, charge, mass; particles a collision and unit of pseudorapidity; temperature in GeV and power of the spectrum."""
+_HAGEDORN = (
+    (211, 1, 0.13957, 6.6, 0.135, 6.8),
+    (22, 0, 0.0, 6.6, 0.085, 6.6),
+    (130, 0, 0.4976, 0.9, 0.22, 7.0),
+)
+"""Code, charge, mass; particles a collision and unit of pseudorapidity; temperature in GeV, power of the spectrum."""
 _HAGEDORN_ETA = (1.3, 3.3)
 
 
@@ -125,23 +133,23 @@ def hagedorn_pool(n: int, seed: int) -> Pool:
     """
     rng = np.random.default_rng([seed, 2, n])
     low, high = _HAGEDORN_ETA
-    parts: list[list[np.ndarray]] = []
-    for code, charge, mass, density, temperature, power in _HAGEDORN:
-        collision = np.repeat(np.arange(n), rng.poisson(density * 2.0 * (high - low), n))
-        k = len(collision)
+    parts = []
+    for code, unit, mass, density, temperature, power in _HAGEDORN:
+        owner = np.repeat(np.arange(n), rng.poisson(density * 2.0 * (high - low), n))
+        k = len(owner)
         share = rng.beta(2.0, power - 2.0, k)
         pt = power * temperature * share / (1.0 - share)
         eta, phi = rng.uniform(low, high, k) * rng.choice([-1.0, 1.0], k), rng.uniform(-np.pi, np.pi, k)
-        sign = rng.choice([-1, 1], k) if charge else np.ones(k, np.int64)
-        momentum = np.stack([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)], axis=1)
-        parts.append([collision, code * sign, charge * sign, np.full(k, mass), momentum])
-    collision, pdg, charges, mass, momentum = (np.concatenate(column) for column in zip(*parts, strict=True))
+        sign = rng.choice([-1, 1], k) if unit else np.ones(k, np.int64)
+        vectors = np.stack([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)], axis=1)
+        parts.append((owner, code * sign, unit * sign, np.full(k, mass), vectors))
+    collision, pdg, charge, masses, momentum = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(collision, kind="stable")
     total = len(order)
     return Pool(
         pdg=pdg[order].astype(np.int32),
-        charge=charges[order].astype(np.int32),
-        mass=mass[order].astype(np.float32),
+        charge=charge[order].astype(np.int32),
+        mass=masses[order].astype(np.float32),
         momentum=momentum[order].astype(np.float32),
         vertex=np.zeros((total, 3), np.float32),
         time=np.zeros(total, np.float32),
@@ -150,7 +158,9 @@ def hagedorn_pool(n: int, seed: int) -> Pool:
     )
 
 
-def reach_endcap(particles: GeneratedParticles, face: float, radius: tuple[float, float], side: int) -> Incident:
+def reach_endcap(
+    particles: GeneratedParticles, face: float, radius: tuple[float, float], side: int
+) -> Incident:
     """Carry particles through the magnetic field to the face of an endcap.
 
     Charged particles follow a helix in a uniform field of 3.8 T without material; inside the calorimeter all paths

@@ -184,7 +184,9 @@ def _longitudinal(
     return np.exp(maximum), np.maximum(np.exp(shape), 1.05)
 
 
-def _spread(numbers: tuple[float, float, float], scale: Float64[np.ndarray, " s"]) -> Float64[np.ndarray, " s"]:
+def _spread(
+    numbers: tuple[float, float, float], scale: Float64[np.ndarray, " s"]
+) -> Float64[np.ndarray, " s"]:
     factor, constant, slope = numbers
     return np.minimum(factor / np.maximum(constant + slope * scale, 1e-3), _SPREAD_CEILING)
 
