@@ -25,16 +25,18 @@ CONVERSION_DEPTH = 9.0 / 7.0
 """Mean depth that a photon goes before it converts, radiation lengths."""
 SIGNAL = 69.5
 """Minimum ionising particles a GeV and radiation length where a shower of unit length would be sampled."""
-SIGNAL_BEHIND_COPPER, SIGNAL_IN_STEEL = 0.892, 0.532
-"""Relative to sensors behind lead: sensors behind the cooling plates of CE-E, and those of CE-H."""
+SIGNAL_BEHIND_COPPER, SIGNAL_BEHIND_THICK_LEAD, SIGNAL_IN_STEEL = 0.892, 1.03, 0.532
+"""Relative to sensors behind lead: sensors behind the cooling plates of CE-E, behind its last, thicker sheets of lead
+(more than 1.2 radiation lengths), and those of CE-H. They decide whether deeper showers give more signal or less, and
+with it the constant term of the resolution."""
 SPOT, SPOT_SHAPE = 2.17, 2.0
 """Mean energy of a spot in minimum ionising particles, and the shape of its gamma distribution."""
 
 # Maximum T and shape a of the longitudinal profile against l = ln(E / E_c).
 _MAXIMUM = (-1.735, 1.075)
 _SHAPE = (1.051, 0.537)
-_MAXIMUM_SPREAD = (2.12, -2.506, 1.245)
-_SHAPE_SPREAD = (2.52, -0.0844, 0.790)
+_MAXIMUM_SPREAD = (2.06, -2.506, 1.245)
+_SHAPE_SPREAD = (2.44, -0.0844, 0.790)
 _CORRELATION = 0.805
 _MAXIMUM_FLOOR, _SHAPE_FLOOR, _SPREAD_CEILING = 0.8, 1.4, 0.7
 """Below 0.3 GeV the formulae would leave the range they were made for."""
@@ -194,8 +196,9 @@ def _spread(
 def _layer_signal(layers: Layers) -> Float64[np.ndarray, " l"]:
     """How much the sensors of a layer see of a shower, relative to sensors behind lead."""
     layer = np.arange(len(layers.z))
-    behind_copper = np.where(layer % 2 == 1, SIGNAL_BEHIND_COPPER, 1.0)
-    return np.where(layer < layers.n_electromagnetic, behind_copper, SIGNAL_IN_STEEL)
+    behind_lead = np.where(np.diff(layers.x0, prepend=0.0) > 1.2, SIGNAL_BEHIND_THICK_LEAD, 1.0)
+    in_front = np.where(layer % 2 == 1, SIGNAL_BEHIND_COPPER, behind_lead)
+    return np.where(layer < layers.n_electromagnetic, in_front, SIGNAL_IN_STEEL)
 
 
 def draw_counts(
