@@ -27,9 +27,9 @@ _SQUARED = ("euclidean", "weighted", "periodic")
 class Metric:
     """A distance between points.
 
-    With differences x_k of their coordinates: `euclidean` sqrt(sum x_k^2), `manhattan` sum |x_k|, `chebyshev` max |x_k|, `weighted` sqrt(sum values_k x_k^2),
-    `weighted_chebyshev` max(values_k |x_k|), `periodic` Euclidean where coordinate k comes back to itself after
-    `values_k` (infinite for a coordinate that does not).
+    With differences x_k of their coordinates: `euclidean` sqrt(sum x_k^2), `manhattan` sum |x_k|, `chebyshev`
+    max |x_k|, `weighted` sqrt(sum values_k x_k^2), `weighted_chebyshev` max(values_k |x_k|), and `periodic`,
+    Euclidean where coordinate k comes back to itself after `values_k` (infinite for a coordinate that does not).
 
     Attributes:
         name: one of `METRICS`.
