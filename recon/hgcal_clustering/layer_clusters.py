@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float32, Int32
+from jaxtyping import Bool, Float32, Int32
 
 from recon.errors import ConfigError
 from recon.segments import segment_max, segment_sum
-from recon.types import NOISE, Clusters, DensityClusters, RecHits
+from recon.types import NOISE, Array, Clusters, DensityClusters, RecHits
 
 
 @dataclass(frozen=True, kw_only=True)
