@@ -7,16 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from recon.hgcal_clustering.config import HgcalConfig
     from recon.hgcal_clustering.distances import Kernel, Metric
     from recon.hgcal_clustering.estimator import CLUE
+    from recon.hgcal_clustering.pipeline import Showers, find_showers
 
 _HOMES = {
     "CLUE": "estimator",
+    "HgcalConfig": "config",
     "Kernel": "distances",
     "Metric": "distances",
+    "Showers": "pipeline",
+    "find_showers": "pipeline",
 }
 
-__all__ = ["CLUE", "Kernel", "Metric"]
+__all__ = ["CLUE", "HgcalConfig", "Kernel", "Metric", "Showers", "find_showers"]
 
 
 def __getattr__(name: str) -> Any:

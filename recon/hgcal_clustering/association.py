@@ -46,7 +46,7 @@ def hit_clusters(clusters: Clusters, tracksters: Tracksters) -> Int[np.ndarray, 
         clusters: of one event, on the host.
         tracksters: made of these clusters.
     """
-    through = np.append(np.asarray(tracksters.member_trackster), NOISE)
+    through = np.append(np.asarray(tracksters.member_trackster), np.int32(NOISE))
     return through[np.asarray(clusters.member_cluster)]
 
 

@@ -70,10 +70,11 @@ def _refuse(bad: np.ndarray, what: str, values: np.ndarray, rows: np.ndarray, al
     if bad.any():
         first = int(np.argmax(bad))
         raise DataError(
-            f"{what} is {values[first].tolist()} in row {int(rows[first])}; allowed is {allowed} ({int(bad.sum())} such rows)"
+            f"{what} is {values[first].tolist()} in row {int(rows[first])}; allowed is {allowed} "
+            f"({int(bad.sum())} such rows)"
         )
 
 
-def pad_rows(column: Shaped[np.ndarray, "n *row"], length: int) -> Shaped[np.ndarray, "m *row"]:
+def pad_rows(column: Shaped[np.ndarray, n * row], length: int) -> Shaped[np.ndarray, m * row]:
     """Add rows of zeros."""
     return np.pad(column, [(0, length - len(column))] + [(0, 0)] * (column.ndim - 1))

@@ -1,33 +1,39 @@
 """CLUE3D: layer clusters to tracksters, as CMS's TICL does it (`PatternRecognitionbyCLUE3D` in CMSSW).
 
-A shower points back to the interaction point, so two layer clusters are compared where both are projected along their
-lines of sight into the plane of one of them: with s = r / |z| the squared transverse distance of j from i is
-
-    t_ij = z_i^2 ((s_i - s_j)^2 + (s_j (phi_i - phi_j))^2)
-
-which is that of CMS, and not symmetric. The density is a layer cluster's energy and a part of that of others close by
-in the five layers on either side; the nearest higher is nearest in three dimensions, `t_ij + (z_i - z_j)^2`. Unlike
-CMS's search, which ends at the border of tiles in eta and phi, this one ends at the distance beyond which a layer
-cluster is an outlier: what lies further away in the transverse plane is no nearest higher.
+Distances are those of `recon.hgcal_clustering.projective`. The density is a layer cluster's energy and a part of that
+of others close by in the five layers on either side; the nearest higher is nearest in three dimensions,
+`t_ij + (z_i - z_j)^2`. Unlike CMS's search, which ends at the border of tiles in eta and phi, this one ends at the
+distance beyond which a layer cluster is an outlier: what lies further away in the transverse plane is no nearest
+higher.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int32
+from jaxtyping import Bool, Float32, Int32
 
 from recon.errors import ConfigError
 from recon.hgcal_clustering.assignment import assign
 from recon.hgcal_clustering.checks import check_points, pad_rows
-from recon.hgcal_clustering.tiles import Tiles, pad_windows, search_tiles
+from recon.hgcal_clustering.projective import (
+    LinePoints,
+    by_row,
+    find_tiles,
+    line_points,
+    ordered,
+    pad_tiles,
+    rows_of,
+    transverse2,
+)
+from recon.hgcal_clustering.rows import to_rows
+from recon.hgcal_clustering.tiles import Tiles
 from recon.hgcal_clustering.windows import Windows, nearest_over, sum_over
 from recon.padding import bucket_size
 from recon.ranges import cumulative
@@ -76,26 +82,6 @@ class Clue3dConfig:
             )
 
 
-class LinePoints(NamedTuple):
-    """Points seen from the interaction point; padded.
-
-    Attributes:
-        slope: r / |z|.
-        phi: rad.
-        z: absolute, mm.
-        layer: points on layers too far apart do not see each other.
-        energy: GeV.
-        row: in the order of the input; decides ties.
-    """
-
-    slope: Float32[Array, "*b n"]
-    phi: Float32[Array, "*b n"]
-    z: Float32[Array, "*b n"]
-    layer: Int32[Array, "*b n"]
-    energy: Float32[Array, "*b n"]
-    row: Int32[Array, "*b n"]
-
-
 class Near(NamedTuple):
     """What the search within the radius of the density finds; rows of the input.
 
@@ -108,25 +94,6 @@ class Near(NamedTuple):
     rho: Float32[Array, "*b n"]
     nearest_higher: Int32[Array, "*b n"]
     settled: Bool[Array, "*b n"]
-
-
-def line_points(
-    position: Float32[Array, "n 3"], energy: Float32[Array, " n"], layer: Int32[Array, " n"]
-) -> LinePoints:
-    """Projective coordinates of points away from the plane z = 0."""
-    radius = jnp.hypot(position[:, 0], position[:, 1])
-    depth = jnp.abs(position[:, 2])
-    # Padding lies in the plane z = 0.
-    slope = jnp.where(depth > 0, radius / jnp.where(depth > 0, depth, 1), 0)
-    phi = jnp.arctan2(position[:, 1], position[:, 0])
-    return LinePoints(slope, phi, depth, layer, energy, jnp.arange(len(layer), dtype=jnp.int32))
-
-
-def transverse2(here: Mapping[str, Array], there: Mapping[str, Array]) -> Float32[Array, " b"]:
-    """Squared transverse distance in the plane of `here`, mm^2."""
-    angle = jnp.abs(here["phi"] - there["phi"])
-    arc = there["slope"] * jnp.minimum(angle, 2 * math.pi - angle)
-    return here["z"] ** 2 * ((here["slope"] - there["slope"]) ** 2 + arc**2)
 
 
 def clue3d_densities(points: LinePoints, windows: Windows, config: Clue3dConfig) -> Float32[Array, " q"]:
@@ -168,14 +135,14 @@ def search_near(points: LinePoints, valid: Bool[Array, " n"], near: Tiles, confi
         config: parameters.
     """
     n = points.row.shape[0]
-    here, queries = _ordered(points, near.order), near.windows.query
-    rho = _by_row(jnp.zeros(n), here, queries, clue3d_densities(here, near.windows, config))
+    here, queries = ordered(points, near.order), near.windows.query
+    rho = by_row(jnp.zeros(n), here, queries, clue3d_densities(here, near.windows, config))
     higher, distance2 = clue3d_nearest_higher(
         here, rho[here.row], near.windows, config.critical_distance, config
     )
-    nearest = _by_row(jnp.full(n, NOISE, jnp.int32), here, queries, _rows_of(here, higher))
+    nearest = by_row(jnp.full(n, NOISE, jnp.int32), here, queries, rows_of(here, higher))
     # Whatever lies outside the transverse radius is further away than that in three dimensions, too.
-    settled = _by_row(~valid, here, queries, distance2 <= config.critical_distance**2)
+    settled = by_row(~valid, here, queries, distance2 <= config.critical_distance**2)
     return Near(rho, nearest, settled | ~valid)
 
 
@@ -194,9 +161,9 @@ def search_far(
     Returns:
         Rows and seeds in the order of the input; `delta` is the transverse distance in mm.
     """
-    there = _ordered(points, far.order)
+    there = ordered(points, far.order)
     higher, _ = clue3d_nearest_higher(there, near.rho[there.row], far.windows, far_reach(config), config)
-    nearest = _by_row(near.nearest_higher, there, far.windows.query, _rows_of(there, higher))
+    nearest = by_row(near.nearest_higher, there, far.windows.query, rows_of(there, higher))
     return _clusters(points, near.rho, nearest, valid, config)
 
 
@@ -208,21 +175,6 @@ def near_reach(config: Clue3dConfig) -> float:
 def far_reach(config: Clue3dConfig) -> float:
     """Largest transverse distance of a nearest higher, mm."""
     return config.critical_distance * config.outlier_multiplier
-
-
-def _ordered(points: LinePoints, order: Int32[Array, " n"]) -> LinePoints:
-    return LinePoints(*(column[order] for column in points))
-
-
-def _rows_of(points: LinePoints, place: Int32[Array, " q"]) -> Int32[Array, " q"]:
-    return jnp.where(place >= 0, points.row[jnp.maximum(place, 0)], NOISE)
-
-
-def _by_row(column: Array, points: LinePoints, query: Int32[Array, " q"], values: Array) -> Array:
-    """The column with the values of some queries, which are places among `points`."""
-    n = column.shape[0]
-    row = jnp.where(query < n, points.row[jnp.minimum(query, n - 1)], n)
-    return column.at[row].set(values, mode="drop")
 
 
 def _clusters(
@@ -264,48 +216,6 @@ def _without_small(found: DensityClusters, least: int) -> DensityClusters:
     )
 
 
-def find_tiles(
-    position: Float32[np.ndarray, "n 3"],
-    layer: Int[np.ndarray, " n"],
-    reach: float,
-    config: Clue3dConfig,
-    query: Int[np.ndarray, " q"] | None = None,
-) -> Tiles:
-    """Sort layer clusters into tiles and find where each has its neighbours; host NumPy.
-
-    Args:
-        position: mm, all on one side of z = 0; not padded.
-        layer: of every one.
-        reach: largest transverse distance, mm.
-        config: parameters.
-        query: rows that search; all if not given.
-    """
-    depth = np.abs(position[:, 2:]).astype(np.float64)
-    projected = np.concatenate([position[:, :2] / depth, layer[:, None]], 1)
-    plane = float(depth.min(initial=np.inf))
-    radius = float(np.hypot(*projected[:, :2].T).min(initial=np.inf)) * plane
-    across = reach * _stretch(reach, radius) / plane if len(layer) else 1.0
-    # Half a layer more: whole numbers must not fall victim to rounding.
-    limits = (across, across, config.sibling_layers + 0.5)
-    return search_tiles(projected, limits, rank=np.arange(len(layer)), query=query)
-
-
-def _stretch(distance: float, radius: float) -> float:
-    """How much longer a straight line can be than CMS's transverse distance, whose arc is at the radius of the other.
-
-    With a and b = r d(phi) its radial and azimuthal part, the square of the line is a^2 + b^2 (1 + a / r) at most, where
-    d(phi) is at most pi and a b^2 at most 0.385 times the cube of the distance.
-    """
-    return math.sqrt(1 + min(0.385 * distance / radius if radius > 0 else math.inf, math.pi / 2))
-
-
-def pad_tiles(tiles: Tiles, n_points: int, n_queries: int) -> Tiles:
-    """Add points that do not search and that nobody finds."""
-    n = len(tiles.order)
-    order = np.concatenate([tiles.order, np.arange(n, n_points, dtype=np.int32)])
-    return Tiles(order, pad_windows(tiles.windows, n_queries, n_points))
-
-
 _search_near = jax.jit(search_near, static_argnames="config")
 _search_far = jax.jit(search_far, static_argnames="config")
 _line_points = jax.jit(line_points)
@@ -341,32 +251,10 @@ def clue3d(clusters: Clusters, config: Clue3dConfig | None = None, *, min_size: 
     pad = partial(pad_rows, length=length)
     points = _line_points(pad(position), pad(energy), pad(layer))
     valid = np.arange(length) < n
-    tiles = pad_tiles(find_tiles(position, layer, near_reach(config), config), length, length)
+    tiles = pad_tiles(find_tiles(position, layer, near_reach(config), config.sibling_layers), length, length)
     near = jax.device_get(_search_near(points, valid, tiles, config=config))
     wanted = np.flatnonzero(~near.settled)
-    tiles = find_tiles(position, layer, far_reach(config), config, wanted)
+    tiles = find_tiles(position, layer, far_reach(config), config.sibling_layers, wanted)
     tiles = pad_tiles(tiles, length, bucket_size(len(wanted), _LEAST))
     found = jax.device_get(_search_far(points, valid, near, tiles, config=config))
     return to_rows(found, rows, len(clusters.valid))
-
-
-def to_rows(found: DensityClusters, rows: Int[np.ndarray, " k"], n: int) -> DensityClusters:
-    """Spread the results of some rows over all of them; the others belong to nothing."""
-    k = len(rows)
-
-    def spread(column: np.ndarray, fill: Any) -> np.ndarray:
-        full = np.full(n, fill, column.dtype)
-        full[rows] = column[:k]
-        return full
-
-    through = np.append(rows.astype(np.int32), NOISE).astype(np.int32)
-    return DensityClusters(
-        spread(found.ids, NOISE),
-        spread(found.rho, 0),
-        spread(found.delta, np.inf),
-        # NOISE is the last entry of the table.
-        spread(through[found.nearest_higher[:k]], NOISE),
-        spread(found.is_seed, False),
-        found.n_clusters,
-        found.overflow,
-    )
