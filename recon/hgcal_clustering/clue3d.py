@@ -136,13 +136,13 @@ def search_near(points: LinePoints, valid: Bool[Array, " n"], near: Tiles, confi
     """
     n = points.row.shape[0]
     here, queries = ordered(points, near.order), near.windows.query
-    rho = by_row(jnp.zeros(n), here, queries, clue3d_densities(here, near.windows, config))
+    rho = by_row(jnp.zeros(n), here.row, queries, clue3d_densities(here, near.windows, config))
     higher, distance2 = clue3d_nearest_higher(
         here, rho[here.row], near.windows, config.critical_distance, config
     )
-    nearest = by_row(jnp.full(n, NOISE, jnp.int32), here, queries, rows_of(here, higher))
+    nearest = by_row(jnp.full(n, NOISE, jnp.int32), here.row, queries, rows_of(here, higher))
     # Whatever lies outside the transverse radius is further away than that in three dimensions, too.
-    settled = by_row(~valid, here, queries, distance2 <= config.critical_distance**2)
+    settled = by_row(~valid, here.row, queries, distance2 <= config.critical_distance**2)
     return Near(rho, nearest, settled | ~valid)
 
 
@@ -163,7 +163,7 @@ def search_far(
     """
     there = ordered(points, far.order)
     higher, _ = clue3d_nearest_higher(there, near.rho[there.row], far.windows, far_reach(config), config)
-    nearest = by_row(near.nearest_higher, there, far.windows.query, rows_of(there, higher))
+    nearest = by_row(near.nearest_higher, there.row, far.windows.query, rows_of(there, higher))
     return _clusters(points, near.rho, nearest, valid, config)
 
 
@@ -195,12 +195,12 @@ def _clusters(
     # What is no seed although it has no higher density in reach leads nowhere.
     rho_c = jnp.where(start, config.critical_density, jnp.inf)
     found = assign(rho, delta, jnp.where(start, NOISE, nearest), rho_c, valid)
-    return _without_small(found, config.min_layer_clusters)._replace(
+    return without_small(found, config.min_layer_clusters)._replace(
         nearest_higher=jnp.where(valid, nearest, NOISE)
     )
 
 
-def _without_small(found: DensityClusters, least: int) -> DensityClusters:
+def without_small(found: DensityClusters, least: int) -> DensityClusters:
     """Dissolve clusters with too few members and number the others anew."""
     n = found.ids.shape[0]
     member = found.ids >= 0

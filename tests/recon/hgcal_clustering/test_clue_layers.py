@@ -12,6 +12,8 @@ from recon.types import NOISE, RecHits
 from tests.reference.clue import clue as twin
 from tests.reference.toy_showers import dominant_particle, take_hits, toy_event
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 
 def hits_at(position, energy, layer, sigma=0.01):
     n = len(energy)

@@ -17,6 +17,8 @@ from tests.recon.hgcal_clustering.clusters_by_truth import by_particle_and_layer
 from tests.reference.layer_clusters import layer_clusters as slow
 from tests.reference.toy_showers import take_hits, toy_event
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 CONFIG = LayerClusterConfig()
 CAPACITY = 128
 

@@ -15,6 +15,8 @@ from recon.hgcal_clustering.sensors import SCINTILLATOR
 from recon.types import NOISE, Calorimeter
 from tests.reference.toy_showers import take_hits, toy_event
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 METHODS = [HgcalConfig(), HgcalConfig(method="hits")]
 each_method = pytest.mark.parametrize("config", METHODS, ids=lambda config: config.method)
 

@@ -13,6 +13,8 @@ from tests.recon.hgcal_clustering.clusters_by_truth import group, pad_density
 from tests.reference.toy_showers import dominant_particle, toy_event
 from tests.reference.tracksters import make_tracksters as slow
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 CONFIG = CalibrationConfig(front_layers=6, scale=0.9, energy=0.01, pseudorapidity=0.02, hadronic=0.1)
 CAPACITY = 12
 compiled = jax.jit(make_tracksters, static_argnames=("config", "capacity"))
