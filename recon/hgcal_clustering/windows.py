@@ -50,6 +50,7 @@ def sum_over(
         fields: arrays with one row a point.
         contribution: given the fields of queries and those of one candidate each, what each candidate adds.
     """
+    fields = jax.tree.map(jnp.asarray, fields)
 
     def block(here: Fields, slots: _Slots) -> Array:
         def visit(slot: Array, total: Array) -> Array:
@@ -76,6 +77,7 @@ def nearest_over(
             those that do not count.
         rank: breaks ties: of points at the same distance the one of lowest rank is taken.
     """
+    fields, rank = jax.tree.map(jnp.asarray, (fields, rank))
 
     def block(here: Fields, slots: _Slots) -> tuple[Array, Array]:
         size = slots.end.shape[1]
