@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float32, Int, Int32
 from recon.errors import ConfigError
 from recon.hgcal_clustering.assignment import assign
 from recon.hgcal_clustering.checks import check_rechits, pad_rows
+from recon.hgcal_clustering.points import position_rank
 from recon.hgcal_clustering.projective import by_row, pad_tiles
 from recon.hgcal_clustering.rows import join_rows
 from recon.hgcal_clustering.tiles import Tiles, search_tiles
@@ -92,7 +93,8 @@ class PlanePoints(NamedTuple):
         y: mm.
         layer: or any number of those that see each other.
         energy: GeV.
-        row: in the order of the input; decides ties.
+        row: in the order of the input.
+        rank: unique numbers that decide ties.
     """
 
     x: Float32[Array, "*b n"]
@@ -100,6 +102,7 @@ class PlanePoints(NamedTuple):
     layer: Int32[Array, "*b n"]
     energy: Float32[Array, "*b n"]
     row: Int32[Array, "*b n"]
+    rank: Int32[Array, "*b n"]
 
 
 def _apart2(here: Mapping[str, Array], there: Mapping[str, Array]) -> Array:
@@ -108,8 +111,13 @@ def _apart2(here: Mapping[str, Array], there: Mapping[str, Array]) -> Array:
     return jnp.where(here["layer"] == there["layer"], apart, jnp.inf)
 
 
-def imaging_density(points: PlanePoints, near: Tiles, d_c: Float32[Array, ""]) -> Float32[Array, " n"]:
+def imaging_density(
+    points: PlanePoints, near: Tiles, d_c: Float32[Array, ""] | float
+) -> Float32[Array, " n"]:
     """Energy within `d_c` of every point, itself included.
+
+    Points that see the same others, as all hits of a small cluster do, get equal sums to the last bit: all sums are
+    taken in the order of the tiles.
 
     Args:
         points: padded.
@@ -119,19 +127,18 @@ def imaging_density(points: PlanePoints, near: Tiles, d_c: Float32[Array, ""]) -
     here = PlanePoints(*(column[near.order] for column in points))
 
     def contribution(one: Mapping[str, Array], other: Mapping[str, Array]) -> Array:
-        counts = (_apart2(one, other) < d_c**2) & (one["row"] != other["row"])
-        return jnp.where(counts, other["energy"], 0)
+        return jnp.where(_apart2(one, other) < d_c**2, other["energy"], 0)
 
-    others = sum_over(near.windows, here._asdict(), contribution)
-    return points.energy + by_row(jnp.zeros(len(points.row)), here.row, near.windows.query, others)
+    total = sum_over(near.windows, here._asdict(), contribution)
+    return by_row(jnp.zeros(len(points.row)), here.row, near.windows.query, total)
 
 
 def imaging_nearest_higher(
-    points: PlanePoints, rho: Float32[Array, " n"], tiles: Tiles, reach: Float32[Array, ""]
+    points: PlanePoints, rho: Float32[Array, " n"], tiles: Tiles, reach: Float32[Array, ""] | float
 ) -> tuple[Int32[Array, " n"], Float32[Array, " n"]]:
     """(nearest higher, its distance) of the points that search, within `reach`; -1 and infinity for all others.
 
-    Of points of equal density the last is the higher one, of points at equal distance the first is the nearer one.
+    Of points of equal density that of highest rank is the higher one, at equal distance that of lowest rank the nearer.
 
     Args:
         points: padded.
@@ -143,11 +150,11 @@ def imaging_nearest_higher(
     here = PlanePoints(*(column[tiles.order] for column in points))
 
     def distance2(one: Mapping[str, Array], other: Mapping[str, Array]) -> Array:
-        tied = (other["rho"] == one["rho"]) & (other["row"] > one["row"])
+        tied = (other["rho"] == one["rho"]) & (other["rank"] > one["rank"])
         apart = _apart2(one, other)
         return jnp.where(((other["rho"] > one["rho"]) | tied) & (apart <= reach**2), apart, jnp.inf)
 
-    place, apart2 = nearest_over(tiles.windows, here._asdict() | {"rho": rho[here.row]}, distance2, here.row)
+    place, apart2 = nearest_over(tiles.windows, here._asdict() | {"rho": rho[here.row]}, distance2, here.rank)
     found = jnp.where(place >= 0, here.row[jnp.maximum(place, 0)], NOISE)
     query = tiles.windows.query
     nearest = by_row(jnp.full(n, NOISE, jnp.int32), here.row, query, found)
@@ -162,7 +169,7 @@ def imaging_clusters(
     rho_c: Float32[Array, " n"],
     valid: Bool[Array, " n"],
     near: Tiles,
-    d_c: Float32[Array, ""],
+    d_c: Float32[Array, ""] | float,
 ) -> Imaging:
     """Centres, what follows them, and their halo.
 
@@ -223,7 +230,7 @@ def imaging(
         scintillator: true for hits in tiles, which do not see those in silicon; none if not given.
 
     Returns:
-        Host arrays, one row a hit.
+        Host arrays, one row a hit. Ties are broken by position and energy, not by the order of the hits.
 
     Raises:
         DataError: hits that cannot be used; see `check_rechits`.
@@ -257,10 +264,12 @@ def _image(
     n = len(energy)
     length = bucket_size(n, _LEAST)
     x, y, number, weight = (pad_rows(column, length) for column in (xy[:, 0], xy[:, 1], layer, energy))
-    points = PlanePoints(x, y, number, weight, np.arange(length, dtype=np.int32))
+    row = np.arange(length, dtype=np.int32)
+    rank = np.concatenate([position_rank(xy, energy).astype(np.int32), row[n:]])
+    points = PlanePoints(x, y, number, weight, row, rank)
     valid = np.arange(length) < n
     radius = np.float32(d_c)
-    near = _tiles(xy, layer, d_c, length)
+    near = _tiles(xy, layer, rank[:n], d_c, length)
     rho = np.asarray(_density(points, near, radius))
     nearest, delta = map(np.array, _nearest_higher(points, rho, near, radius))
     reach = d_c
@@ -268,7 +277,7 @@ def _image(
     # Those that found none look twice as far, until nobody is left or the whole layer has been seen. Few do.
     while reach < 2 * extent and (searching := np.flatnonzero(valid & (nearest < 0))).size:
         reach *= 2
-        tiles = _tiles(xy, layer, reach, length, searching)
+        tiles = _tiles(xy, layer, rank[:n], reach, length, searching)
         further, distance = map(np.asarray, _nearest_higher(points, rho, tiles, np.float32(reach)))
         nearest[searching], delta[searching] = further[searching], distance[searching]
     thresholds = pad_rows(rho_c, length)
@@ -276,8 +285,13 @@ def _image(
 
 
 def _tiles(
-    xy: np.ndarray, layer: np.ndarray, reach: float, length: int, query: Int[np.ndarray, " q"] | None = None
+    xy: Float32[np.ndarray, "n 2"],
+    layer: Int[np.ndarray, " n"],
+    rank: Int[np.ndarray, " n"],
+    reach: float,
+    length: int,
+    query: Int[np.ndarray, " q"] | None = None,
 ) -> Tiles:
-    tiles = search_tiles(xy, reach, rank=np.arange(len(layer)), batch=layer, query=query)
+    tiles = search_tiles(xy, reach, rank=rank, batch=layer, query=query)
     # Sizes of the later rounds are powers of two, so that all rounds share few programs.
     return pad_tiles(tiles, length, length if query is None else bucket_size(len(query), _LEAST, 1))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 
-def one_layer(xy, energy, rho_c, d_c):
+def one_layer(xy, energy, rho_c, d_c, rank):
     """(rho, nearest higher, delta, centres) of the hits of one layer."""
     n = len(energy)
     xy, energy = np.asarray(xy, float), np.asarray(energy, float)
@@ -16,8 +16,9 @@ def one_layer(xy, energy, rho_c, d_c):
     nearest, delta = np.full(n, -1), np.full(n, np.inf)
     for i in range(n):
         for j in range(n):
-            higher = rho[j] > rho[i] or (rho[j] == rho[i] and j > i)
-            if higher and apart[i, j] < delta[i]:
+            higher = rho[j] > rho[i] or (rho[j] == rho[i] and rank[j] > rank[i])
+            nearer = (apart[i, j], rank[j]) < (delta[i], rank[nearest[i]])
+            if higher and nearer:
                 nearest[i], delta[i] = j, apart[i, j]
     return rho, nearest, delta, (delta >= d_c) & (rho >= rho_c), apart
 
@@ -30,7 +31,7 @@ def root(i, nearest, centre):
     return i
 
 
-def imaging(xy, energy, layer, rho_c, d_c):
+def imaging(xy, energy, layer, rho_c, d_c, rank):
     """{field: array} over all hits: root (row of the centre, -1 for none), rho, delta, nearest, halo."""
     n = len(energy)
     result = {
@@ -42,7 +43,7 @@ def imaging(xy, energy, layer, rho_c, d_c):
     }
     for name in np.unique(layer):
         rows = np.flatnonzero(layer == name)
-        rho, nearest, delta, centre, apart = one_layer(xy[rows], energy[rows], rho_c[rows], d_c)
+        rho, nearest, delta, centre, apart = one_layer(xy[rows], energy[rows], rho_c[rows], d_c, rank[rows])
         roots = np.array([root(i, nearest, centre) for i in range(len(rows))])
         result["rho"][rows], result["delta"][rows] = rho, delta
         result["nearest"][rows] = np.append(rows, -1)[nearest]

@@ -15,6 +15,7 @@ from recon.hgcal_clustering.multiclusters import multiclusters
 from recon.types import NOISE, RecHits
 from tests.recon.hgcal_clustering.showers_by_hand import along_a_line, join, random_event
 from tests.reference import imaging as slow
+from tests.reference.clue import position_rank
 from tests.reference.toy_showers import take_hits, toy_event
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
@@ -44,12 +45,12 @@ def groups(ids):
 
 
 def test_two_peaks_by_hand():
-    # Two clusters of three hits each, 12 mm apart, and their last and first hit 15 mm from each other.
-    hits = in_one_layer([0, 12, 24, 39, 51, 63], [1.0, 3.0, 1.0, 0.5, 4.0, 1.0])
+    # 9 mm from each other, every hit sees two on either side.
+    hits = in_one_layer([0, 9, 18, 27, 36, 45], [1.0, 3.0, 1.0, 0.5, 4.0, 1.0])
     found = imaging(hits)
-    np.testing.assert_allclose(found.clusters.rho, [4, 5, 5.5, 5.5, 5.5, 5])
-    # Of equal densities the last is the highest: row 4 is the peak, 3 follows it, 2 follows 3, 1 follows 2, ...
-    assert found.clusters.nearest_higher.tolist() == [1, 2, 3, 4, NOISE, 4]
+    np.testing.assert_allclose(found.clusters.rho, [5, 5.5, 9.5, 9.5, 6.5, 5.5])
+    # Of equal densities the one further right is the higher: row 3 is the only peak.
+    assert found.clusters.nearest_higher.tolist() == [1, 2, 3, NOISE, 3, 4]
     assert found.clusters.ids.tolist() == [0] * 6
     apart = imaging(in_one_layer([0, 12, 24, 54, 66, 78], [1.0, 3.0, 1.0, 0.5, 4.0, 1.0]))
     assert apart.clusters.ids.tolist() == [0, 0, 0, 1, 1, 1]
@@ -93,9 +94,9 @@ def test_against_double_loop(event, d_c):
     hits = event.hits
     found = imaging(hits, replace(CONFIG, d_c=d_c))
     side = hits.position[:, 2] > 0
-    expected = slow.imaging(
-        hits.position[:, :2], hits.energy, 2 * hits.layer + side, 9 * hits.sigma_noise, d_c
-    )
+    xy = hits.position[:, :2]
+    rank = position_rank(xy, hits.energy)
+    expected = slow.imaging(xy, hits.energy, 2 * hits.layer + side, 9 * hits.sigma_noise, d_c, rank)
     clusters = found.clusters
     np.testing.assert_allclose(clusters.rho, expected["rho"], rtol=1e-5)
     seeds = np.append(np.flatnonzero(clusters.is_seed), NOISE)
@@ -152,9 +153,10 @@ def test_batch_of_events():
     for hits in events:
         n = len(hits.energy)
         xy = hits.position[:, :2]
+        rank = position_rank(xy, hits.energy).astype(np.int32)
         columns = (module.pad_rows(c, length) for c in (xy[:, 0], xy[:, 1], hits.layer, hits.energy))
-        points = PlanePoints(*columns, np.arange(length, dtype=np.int32))
-        tiles = (module._tiles(xy, hits.layer, reach, length) for reach in (20.0, 1e6))
+        points = PlanePoints(*columns, np.arange(length, dtype=np.int32), module.pad_rows(rank, length))
+        tiles = (module._tiles(xy, hits.layer, rank, reach, length) for reach in (20.0, 1e6))
         parts.append((points, module.pad_rows(9 * hits.sigma_noise, length), np.arange(length) < n, *tiles))
     found = jax.jit(jax.vmap(program))(*jax.tree.map(lambda *columns: np.stack(columns), *parts))
     for index, hits in enumerate(events):
@@ -194,7 +196,7 @@ def test_multiclusters_of_few_and_equal(n):
 def test_what_cannot_be_used_is_named(event):
     energy = event.hits.energy.copy()
     energy[2] = -1
-    with pytest.raises(DataError, match="hits: energy is -1.0 in row 2"):
+    with pytest.raises(DataError, match=r"hits: energy is -1.0 in row 2"):
         imaging(event.hits._replace(energy=energy))
     for setting in ({"d_c": 0.0}, {"kappa": -1.0}, {"min_layer_clusters": 0}):
         with pytest.raises(ConfigError, match=next(iter(setting))):
