@@ -35,7 +35,7 @@ ENERGY_PER_LENGTH = 0.2
 REFERENCE_ENERGY = 50.0
 """GeV; what depends on energy does so relative to this one."""
 
-_INTERACTION = 1.012
+_INTERACTION = 1.200
 """Mean depth to the first interaction in units of the tabulated interaction length."""
 _ELECTROMAGNETIC_POWER, _ELECTROMAGNETIC_SPREAD = 0.824, 0.176
 _FIRST_SHARE, _FIRST_SHARE_SPREAD = 0.572, 0.25
@@ -44,21 +44,21 @@ _SECOND_INTERACTION = 0.735
 """Mean distance from the first to the second interaction, interaction lengths."""
 _PION_DISPLACEMENT = (6.7, 13.5)
 """How far neutral pions of the first and second interaction lie from the path, mm."""
-_SHAPE, _RATE = 1.617, 0.869
+_SHAPE, _RATE = 1.444, 0.953
 _SHAPE_GROWTH, _RATE_GROWTH = 0.3183, -0.0237
 """Of the longitudinal profile with the logarithm of the energy (Bock)."""
-_LENGTH_SHAPE = 3.0
+_LENGTH_SHAPE = 4.38
 """Of the gamma distribution that lengths fluctuate with."""
 _VISIBLE = 0.587
 """Of the hadronic energy, what ionises: the rest breaks nuclei or leaves with neutrons and neutrinos."""
-_SPOT, _SPOT_SHAPE = 1.41, 0.55
-_FRAGMENT_SHARE, _FRAGMENT = 0.0256, 32.9
+_SPOT, _SPOT_SHAPE = 1.72, 0.54
+_FRAGMENT_SHARE, _FRAGMENT = 0.0175, 50.0
 """Spots of nuclear fragments: their share, and their mean energy in minimum ionising particles."""
-_BACKWARD_SHARE, _BACKWARD_LENGTH = 0.0365, 0.288
+_BACKWARD_SHARE, _BACKWARD_LENGTH = 0.0285, 0.288
 """Spots in front of the first interaction, and how far, interaction lengths."""
 _NARROW = (14.8, 33.9)
 """Radius at the vertex and its growth an interaction length, mm."""
-_WIDE_SHARE, _WIDE = 0.388, 92.0
+_WIDE_SHARE, _WIDE = 0.329, 82.1
 _FARTHEST = 900.0
 _SCINTILLATOR_EXTRA, _SCINTILLATOR_SPOT, _SCINTILLATOR_RADIUS = 0.9, 0.609, 40.0
 """Neutrons knock on protons in scintillator: more spots, each smaller, around the others."""

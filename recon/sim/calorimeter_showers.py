@@ -27,7 +27,7 @@ SIGNAL = 69.5
 """Minimum ionising particles a GeV and radiation length where a shower of unit length would be sampled."""
 SIGNAL_BEHIND_COPPER, SIGNAL_IN_STEEL = 0.892, 0.532
 """Relative to sensors behind lead: sensors behind the cooling plates of CE-E, and those of CE-H."""
-SPOT, SPOT_SHAPE = 2.15, 1.95
+SPOT, SPOT_SHAPE = 2.17, 2.0
 """Mean energy of a spot in minimum ionising particles, and the shape of its gamma distribution."""
 
 # Maximum T and shape a of the longitudinal profile against l = ln(E / E_c).
@@ -40,16 +40,16 @@ _MAXIMUM_FLOOR, _SHAPE_FLOOR, _SPREAD_CEILING = 0.8, 1.4, 0.7
 """Below 0.3 GeV the formulae would leave the range they were made for."""
 
 # Radial profile against the depth tau in units of the maximum; lengths in mm.
-_DEPTH_POWER, _DEPTH_UNIT = 0.855, 6.9
+_DEPTH_POWER, _DEPTH_UNIT = 0.853, 6.9
 _DEPTH_RANGE = (0.05, 4.0)
-_CORE = (2.26, 1.63)
-_TAIL = (13.8, 0.261)
-_TAIL_SHARE = (0.145, 0.535, 0.029)
-_HALO_SHARE, _HALO_LENGTH = 0.0338, 37.6
+_CORE = (2.28, 1.91)
+_TAIL = (13.1, 0.235)
+_TAIL_SHARE = (0.145, 0.550, 0.100)
+_HALO_SHARE, _HALO_LENGTH = 0.0351, 30.5
 _FARTHEST = 600.0
 
 # Soft particles that come back out of the shower: mean number in the first layer at 50 GeV, and how it grows.
-_ALBEDO, _ALBEDO_POWER, _ALBEDO_LAYERS, _ALBEDO_LENGTH, _ALBEDO_SPOT = 0.514, 0.408, 6.0, 30.0, 0.8
+_ALBEDO, _ALBEDO_POWER, _ALBEDO_LAYERS, _ALBEDO_LENGTH, _ALBEDO_SPOT = 0.45, 0.35, 6.0, 30.0, 0.8
 
 
 class Spots(NamedTuple):

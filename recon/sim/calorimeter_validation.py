@@ -35,7 +35,7 @@ SAMPLES = {
 ETA, PHI = 2.0, 0.935
 """Direction of the particles. In this azimuth the sensors along the path are those of the reference: 200 um up to layer
 23, then 300 um, scintillator from layer 39."""
-DIRECTION_SPREAD = 0.0168
+DIRECTION_SPREAD = 0.0159
 """Half width in phi: the particles of the reference do not all hit the same point; how far they spread is not known and
 was chosen for the innermost three rings, which hardly depend on anything else."""
 MINIMAL_DEPOSIT = 1e-3
@@ -43,8 +43,8 @@ MINIMAL_DEPOSIT = 1e-3
 _WEDGE = EndcapGeometry(phi_min=0.0, phi_max=1.9)
 _PAIR_ENERGY = 3.62e-6
 """MeV to free an electron in silicon."""
-_SCINTILLATOR_DEPOSIT = 0.52
-"""MeV that a minimum ionising particle leaves in 3 mm of scintillator."""
+_SCINTILLATOR_DEPOSIT = 0.56
+"""MeV that a minimum ionising particle leaves in 3 mm of scintillator: 2 MeV/cm, somewhat quenched."""
 _N_RINGS = 80
 
 
