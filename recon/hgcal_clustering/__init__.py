@@ -7,16 +7,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from recon.hgcal_clustering.config import HgcalConfig
     from recon.hgcal_clustering.distances import Kernel, Metric
     from recon.hgcal_clustering.estimator import CLUE
+    from recon.hgcal_clustering.pipeline import Showers, find_showers, load_cells
 
 _HOMES = {
     "CLUE": "estimator",
+    "HgcalConfig": "config",
     "Kernel": "distances",
     "Metric": "distances",
+    "Showers": "pipeline",
+    "find_showers": "pipeline",
+    "load_cells": "pipeline",
 }
 
-__all__ = ["CLUE", "Kernel", "Metric"]
+__all__ = ["CLUE", "HgcalConfig", "Kernel", "Metric", "Showers", "find_showers", "load_cells"]
 
 
 def __getattr__(name: str) -> Any:
