@@ -108,7 +108,7 @@ def electromagnetic_spots(
     maximum, shape = _longitudinal(sources.energy, rng)
     borders = layer_borders(layers.x0)
     depth = np.maximum(borders * slope[:, None] - sources.start[:, None], 0.0)
-    share = np.diff(gammainc(shape[:, None], ((shape - 1.0) / maximum)[:, None] * depth), axis=1)
+    share = layer_shares(maximum, shape, depth)
     expected = SIGNAL * sources.energy[:, None] * share * (_layer_signal(layers) / np.diff(borders))
     source, layer, count = draw_counts(expected / SPOT, rng)
     reached = layers.x0[layer] * slope[source] - sources.start[source]
@@ -153,6 +153,22 @@ def around_path(
     x = incident.x0[particle] + z * incident.slope_x[particle] + radius * np.cos(azimuth)
     y = incident.y0[particle] + z * incident.slope_y[particle] + radius * np.sin(azimuth)
     return x, y
+
+
+def layer_shares(
+    maximum: Float64[np.ndarray, " s"], shape: Float64[np.ndarray, " s"], depth: Float64[np.ndarray, "s b"]
+) -> Float64[np.ndarray, "s l"]:
+    """Integrate the gamma distribution t^(a-1) exp(-(a-1) t / T) over the slices between depths.
+
+    Args:
+        maximum: depth T of the maximum.
+        shape: a, above 1.
+        depth: borders of the slices, in the unit of the maximum.
+
+    Returns:
+        The share of every slice in the whole integral.
+    """
+    return np.diff(gammainc(shape[:, None], ((shape - 1.0) / maximum)[:, None] * depth), axis=1)
 
 
 def layer_borders(depth: Float64[np.ndarray, " l"]) -> Float64[np.ndarray, " l+1"]:
