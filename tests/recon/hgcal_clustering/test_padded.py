@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from recon.hgcal_clustering.clue3d import Clue3dConfig, clue3d
 from recon.hgcal_clustering.clue_hits import HitClueConfig, clue_hits
 from recon.hgcal_clustering.imaging import ImagingConfig, imaging
 from recon.hgcal_clustering.padded import clue3d_padded, clue_hits_padded, imaging_padded
-from recon.types import NOISE
+from recon.types import NOISE, DensityClusters
 from tests.recon.hgcal_clustering.showers_by_hand import random_event
 from tests.reference.toy_showers import toy_event
 
@@ -53,9 +53,7 @@ CASES = {
         clue_hits,
     ),
     "imaging": (
-        lambda position, energy, layer, rho_c, valid: (
-            imaging_padded(position, energy, layer, rho_c, valid, d_c=15.0).clusters
-        ),
+        partial(imaging_padded, d_c=15.0),
         hit_events,
         lambda hits: padded(hits.position, hits.energy, hits.layer, 9 * hits.sigma_noise),
         lambda hits: imaging(hits, ImagingConfig(d_c=15.0)).clusters,
@@ -63,79 +61,65 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES)
-def case(request):
-    """(program, function that makes events, function that pads them, host function)."""
-    return CASES[request.param]
-
-
-def groups(ids):
-    return {frozenset(np.flatnonzero(ids == name)) for name in np.unique(ids[ids >= 0])}
-
-
-def test_batch_finds_what_the_host_finds(case):
-    program, events, inputs, host = case
+@cache
+def batch_of(name):
+    """(events, what the program finds in them and in an event without any hit)."""
+    program, events, inputs, _ = CASES[name]
     events = events()
-    batch = jax.tree.map(lambda *columns: np.stack(columns), *map(inputs, events))
-    found = jax.jit(jax.vmap(program))(*batch)
+    columns = [inputs(event) for event in events]
+    columns.append((*columns[0][:-1], np.zeros(LENGTH, bool)))
+    batch = jax.tree.map(lambda *rows: np.stack(rows), *columns)
+    return events, jax.device_get(jax.jit(jax.vmap(program))(*batch))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_batch_finds_what_the_host_finds(name):
+    (events, found), host = batch_of(name), CASES[name][3]
+    clusters = found.clusters if name == "imaging" else found
     for index, event in enumerate(events):
         n, expected = len(event.energy), host(event)
-        ids = np.asarray(found.ids[index])
-        assert (ids[n:] == NOISE).all()
-        assert expected.n_clusters == found.n_clusters[index] > 2
-        np.testing.assert_allclose(found.rho[index][:n], expected.rho, rtol=1e-5)
-        assert not found.overflow[index]
-        np.testing.assert_array_equal(found.is_seed[index][:n].sum(), expected.is_seed.sum())
-    if host is clue3d:
-        np.testing.assert_array_equal(ids[:n], expected.ids)
-        np.testing.assert_array_equal(found.nearest_higher[index][:n], expected.nearest_higher)
+        one = DensityClusters(*(column[index] for column in clusters))
+        assert (one.ids[n:] == NOISE).all()
+        assert expected.n_clusters == one.n_clusters > 2
+        assert not one.overflow
+        np.testing.assert_allclose(one.rho[:n], expected.rho, rtol=1e-5)
+        assert one.is_seed[:n].sum() == expected.is_seed.sum()
+        if name == "clue3d":
+            np.testing.assert_array_equal(one.ids[:n], expected.ids)
+            np.testing.assert_array_equal(one.nearest_higher[:n], expected.nearest_higher)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_event_without_hits(name):
+    _, found = batch_of(name)
+    clusters = found.clusters if name == "imaging" else found
+    assert clusters.n_clusters[-1] == 0
+    assert (clusters.ids[-1] == NOISE).all()
 
 
 def test_halo_is_that_of_the_host():
-    hits = hit_events()[0]
-    position, energy, layer, rho_c, valid = CASES["imaging"][2](hits)
-    found = imaging_padded(*map(jax.numpy.asarray, (position, energy, layer, rho_c, valid)), d_c=15.0)
-    halo = imaging(hits, ImagingConfig(d_c=15.0)).halo
+    events, found = batch_of("imaging")
+    halo = imaging(events[0], ImagingConfig(d_c=15.0)).halo
     assert halo.any()
     # Where hits are equally dense their order decides, which is not the same here.
-    assert (np.asarray(found.halo[: len(halo)]) != halo).mean() < 0.05
+    assert (found.halo[0][: len(halo)] != halo).mean() < 0.05
 
 
-def test_both_endcaps_at_once():
+def test_both_endcaps_at_once_and_exported():
     one, other = random_event(0, showers=6, noise=30), random_event(1, showers=6, noise=30)
     mirrored = other.position * np.array([1, 1, -1], np.float32)
-    columns = (
+    columns = padded(
         np.concatenate([one.position, mirrored]),
         np.concatenate([one.energy, other.energy]),
         np.concatenate([one.layer, other.layer]),
     )
-    found = jax.jit(CASES["clue3d"][0])(*padded(*columns))
-    n, first = len(one.energy), clue3d(one)
-    np.testing.assert_array_equal(found.ids[:n], first.ids)
-    second = clue3d(other).ids
+    shapes = (jax.ShapeDtypeStruct(column.shape, column.dtype) for column in columns)
+    # Types of our own cannot be exported: a flat dict can.
+    program = jax.jit(lambda *event: clue3d_padded(*event, Clue3dConfig())._asdict())
+    exported = jax.export.deserialize(jax.export.export(program)(*shapes).serialize())
+    ids = np.asarray(exported.call(*columns)["ids"])
+    n, first, second = len(one.energy), clue3d(one), clue3d(other).ids
+    np.testing.assert_array_equal(ids[:n], first.ids)
     np.testing.assert_array_equal(
-        found.ids[n : n + len(second)], np.where(second >= 0, second + first.n_clusters, NOISE)
+        ids[n : n + len(second)], np.where(second >= 0, second + first.n_clusters, NOISE)
     )
-
-
-def test_empty_event(case):
-    program, events, inputs, _ = case
-    columns = inputs(events()[0])
-    found = jax.jit(program)(*columns[:-1], np.zeros(LENGTH, bool))
-    assert found.n_clusters == 0
-    assert (found.ids == NOISE).all()
-
-
-def test_export(case):
-    program, events, inputs, _ = case
-    columns = inputs(events()[0])
-
-    def ids_of(*event):
-        found = program(*event)
-        return {"ids": found.ids, "rho": found.rho}
-
-    exported = jax.export.export(jax.jit(ids_of))(
-        *(jax.ShapeDtypeStruct(column.shape, column.dtype) for column in columns)
-    )
-    again = jax.export.deserialize(exported.serialize())
-    np.testing.assert_array_equal(again.call(*columns)["ids"], jax.jit(program)(*columns).ids)
