@@ -62,7 +62,7 @@ class Calls:
         open_calls: most calls that stay open, by what they are.
         token: that callers must send; `None` for none.
         max_message_bytes: longest request.
-        max_held_bytes: of requests that are not complete, all together.
+        max_held_bytes: of requests that are arriving or wait, all together.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Calls:
             raise Unimplemented(f"there is no method {path.decode(errors='replace')[:200]!r}")
         if not path.decode().startswith(OPEN):
             header = values.get(b"authorization")
-            check_token(self._token, None if header is None else header.decode("latin-1"))
+            check_token(self._token, None if header is None else header.decode(errors="replace"))
         coding = values.get(b"grpc-encoding", b"identity")
         if coding not in CODINGS:
             allowed = ", ".join(known.decode() for known in CODINGS)
@@ -136,14 +136,14 @@ class Calls:
     # What the calls ask.
 
     def hold(self, size: int) -> None:
-        """Count bytes of requests that are not complete.
+        """Count bytes of requests that are arriving or wait, other than those that came whole and small.
 
         Raises:
             Overloaded: all of them together are too many.
         """
         self._held += size
         if size > 0 and self._held > self._max_held_bytes:
-            raise Overloaded(f"requests that are arriving hold {self._max_held_bytes} bytes already")
+            raise Overloaded(f"requests hold the {self._max_held_bytes} bytes already that are allowed")
 
     def enter(self, call: LongCall) -> None:
         """Count a call that stays open.
@@ -161,7 +161,9 @@ class Calls:
 
     def arm(self, call: Call, deadline: float | None) -> None:
         """End a call when its time is over."""
-        if deadline is not None and call.timer is None and not call.is_done:
+        if call.timer is not None:
+            call.timer.cancel()
+        if deadline is not None and not call.is_done:
             # The clock of the loops is that of `time.monotonic`.
             left = deadline - self.loop.time()
             call.timer = self.loop.call_later(max(0.0, left), call.expire)
@@ -211,14 +213,20 @@ class Calls:
         try:
             touched, self._touched = self._touched, {}
             for scheduler in touched:
-                if scheduler.kick():
-                    self._touch(scheduler)
+                self._kick_one(scheduler)
             fresh, self._fresh = self._fresh, []
             for call in fresh:
                 if call.pending is not None:
                     self.arm(call, call.pending.deadline)
         finally:
             self.turn.end()
+
+    def _kick_one(self, scheduler: Scheduler) -> None:
+        try:
+            if scheduler.kick():
+                self._touch(scheduler)
+        except Exception:
+            log.exception("unexpected error while a model ran; other models go on")
 
     def work(self, call: Call, function: Callable[[], bytes], end: End) -> None:
         """Call a function on another thread.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from serving.batching import Scheduler, given_up, too_late
-from serving.errors import DeadlineExceeded, InferenceFailed
+from serving.errors import DeadlineExceeded, InferenceFailed, Overloaded
 from serving.grpc_calls import ending_of
 from serving.grpc_framing import (
     HEADERS,
@@ -53,11 +53,22 @@ class Call(Stream):
         deadline: on the clock of `time.monotonic`.
         has_begun: the headers of the answer are on their way.
         is_done: its end is on its way, or waits for the peer to take what is before it.
+        kept: bytes of the request that are held here.
         scheduler: whose queue holds the request.
         pending: the request there.
     """
 
-    __slots__ = ("calls", "deadline", "deframer", "has_begun", "is_done", "pending", "scheduler", "timer")
+    __slots__ = (
+        "calls",
+        "deadline",
+        "deframer",
+        "has_begun",
+        "is_done",
+        "kept",
+        "pending",
+        "scheduler",
+        "timer",
+    )
     head: Head
 
     def __init__(self, connection: Session, number: int, head: Head, calls: Calls) -> None:
@@ -66,6 +77,7 @@ class Call(Stream):
         self.deadline = None if head.timeout is None else time.monotonic() + head.timeout
         self.deframer: Deframer | None = None
         self.has_begun = self.is_done = False
+        self.kept = 0
         self.scheduler: Scheduler | None = None
         self.pending: Pending | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -81,10 +93,9 @@ class Call(Stream):
 
     def peer(self) -> str:
         """The caller's address as grpcio writes it."""
-        name = self.connection.transport.get_extra_info("peername")
-        if not isinstance(name, tuple):
-            return "unix:"
-        host, port = name[:2]
+        if not self.connection.peer:
+            return "unknown:"
+        host, port = self.connection.peer
         return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
     def time_remaining(self) -> float | None:
@@ -109,10 +120,8 @@ class Call(Stream):
         try:
             if self.deframer is None:
                 self.deframer = Deframer(self.calls.max_message_bytes)
-            before = self.deframer.held
-            found = self.deframer.feed(data[start:stop])
-            self.calls.hold(self.deframer.held - before)
-            for message in found:
+                self.calls.arm(self, self.deadline)
+            for message in self._feed(self.deframer, data[start:stop]):
                 self.received(message)
             if ended and not self.is_done:
                 if not self.deframer.is_empty:
@@ -122,6 +131,24 @@ class Call(Stream):
             self.fail(error)
             return
         self.paid(stop - start)
+
+    def _feed(self, deframer: Deframer, part: bytes) -> list[Message]:
+        """The messages that are complete with a part; all that is held counts, also if they are none."""
+        before, found = deframer.held, []
+        try:
+            found = deframer.feed(part)
+        finally:
+            self.keep(deframer.held - before + sum(len(message.content) for message in found))
+        return found
+
+    def keep(self, size: int) -> None:
+        """Count bytes of the request that are held here, or that no longer are.
+
+        Raises:
+            Overloaded: all calls together hold too many.
+        """
+        self.kept += size
+        self.calls.hold(size)
 
     def paid(self, size: int) -> None:
         """So many bytes of the request were taken."""
@@ -165,6 +192,9 @@ class Call(Stream):
 
     def conclude(self, message: bytes) -> None:
         """End a call with its only message."""
+        waiting = self.connection.sender.queued_bytes
+        if waiting and waiting + len(message) > self.connection.limits.queued_bytes:
+            self.fail(Overloaded(f"{waiting} bytes of answers wait for the caller to read them"))
         if self.is_active():
             self.release()
             self.is_done = True
@@ -188,6 +218,7 @@ class Call(Stream):
 
     def lost(self) -> None:
         """The caller gave up."""
+        self.is_done = True
         self.release()
 
     def release(self) -> None:
@@ -195,9 +226,9 @@ class Call(Stream):
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        if self.deframer is not None:
-            self.calls.hold(-self.deframer.held)
-            self.deframer = None
+        self.deframer = None
+        if self.kept:
+            self.keep(-self.kept)
         if self.pending is not None and self.scheduler is not None:
             pending, self.pending = self.pending, None
             self.scheduler.withdraw(pending, given_up())

@@ -128,16 +128,16 @@ class LongCall(Call):
             self.calls.leave(self)
 
 
-class StreamCall(LongCall):
-    """ModelStreamInfer: an answer for every request, in their order; an error does not end the stream."""
+class QueueCall(LongCall):
+    """Several messages, each answered after the one before it, and only while the peer takes the answers."""
 
-    __slots__ = ("content", "has_all", "is_advancing", "is_busy", "queue", "unpaid")
+    __slots__ = ("has_all", "is_advancing", "is_busy", "queue", "unpaid")
     what = "streams"
 
     def opened(self) -> None:
         """Wait for messages."""
         self.queue: deque[Message] = deque()
-        self.content, self.unpaid = b"", 0
+        self.unpaid = 0
         self.has_all = self.is_advancing = self.is_busy = False
         super().opened()
 
@@ -163,6 +163,11 @@ class StreamCall(LongCall):
         """The peer has taken its answers: go on with its requests."""
         self.advance()
 
+    def release(self) -> None:
+        """Forget what waits."""
+        super().release()
+        self.queue.clear()
+
     def advance(self) -> None:
         """Answer the next messages."""
         if self.is_advancing:
@@ -171,8 +176,10 @@ class StreamCall(LongCall):
         for _ in range(MESSAGES_A_TURN):
             if self.is_busy or self.is_done or not self.queue or self.queued_bytes > QUEUED_BYTES:
                 break
+            message = self.queue.popleft()
             self.is_busy = True
-            self._start(self.queue.popleft())
+            self.keep(-len(message.content))
+            self.start(message)
             self.paid(0)
         else:
             self.calls.loop.call_soon(self.advance)
@@ -180,9 +187,28 @@ class StreamCall(LongCall):
         if self.has_all and not self.queue and not self.is_busy:
             self.finish()
 
-    def _start(self, message: Message) -> None:
+    def start(self, message: Message) -> None:
+        """Answer a message; `answered` hears the answer."""
+
+    def answered(self, found: bytes | Exception) -> None:
+        """An answer is there, or a reason why the stream cannot go on."""
+        if isinstance(found, Exception):
+            self.fail(found)
+            return
+        self.is_busy = False
+        self.send(found)
+        self.advance()
+
+
+class StreamCall(QueueCall):
+    """ModelStreamInfer; what is wrong with a request is an answer and does not end the stream."""
+
+    __slots__ = ("content",)
+
+    def start(self, message: Message) -> None:
+        """Ask the model."""
         if message.is_compressed or len(message.content) > INLINE_BYTES:
-            self.calls.work(self, partial(self._whole, message), self._answered)
+            self.calls.work(self, partial(self._whole, message), self.answered)
             return
         self.content = message.content
         self.calls.infer(self, message.content, self._found)
@@ -200,33 +226,22 @@ class StreamCall(LongCall):
         content, self.content = self.content, b""
         work = partial(stream_answer, content, found)
         if isinstance(found, bytes) and len(found) > INLINE_BYTES:
-            self.calls.work(self, work, self._answered)
+            self.calls.work(self, work, self.answered)
         else:
-            self._answered(work())
-
-    def _answered(self, found: bytes | Exception) -> None:
-        if isinstance(found, Exception):
-            # Not what went wrong with the request, which is an answer: the stream cannot go on.
-            self.fail(found)
-            return
-        self.is_busy = False
-        self.send(found)
-        self.advance()
+            self.answered(work())
 
 
-class EachCall(LongCall):
-    """A stream whose messages are answered one by one, at once: reflection."""
+class EachCall(QueueCall):
+    """A stream whose messages are answered at once: reflection."""
 
     __slots__ = ()
-    what = "streams"
 
-    def received(self, message: Message) -> None:
+    def start(self, message: Message) -> None:
         """Answer it."""
-        self.send(self.route.handler(self.content_of(message), self))
-
-    def ended(self) -> None:
-        """There is nothing left to answer."""
-        self.finish()
+        try:
+            self.answered(self.route.handler(self.content_of(message), self))
+        except Exception as error:
+            self.answered(error)
 
 
 class WatchCall(LongCall):

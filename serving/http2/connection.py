@@ -44,6 +44,9 @@ class Connection(Rules):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say what is allowed here."""
         self.transport = self.sender.transport = cast(asyncio.Transport, transport)
+        name = transport.get_extra_info("peername")
+        if isinstance(name, tuple):
+            self.peer = (name[0], name[1])
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
         self.site.connections.add(self)
         limits = self.limits
