@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from serving.batching import Scheduler, given_up, too_late
-from serving.errors import DeadlineExceeded, InferenceFailed, Overloaded
+from serving.errors import DeadlineExceeded, InferenceFailed, Overloaded, Unimplemented
 from serving.grpc_calls import ending_of
 from serving.grpc_framing import (
     HEADERS,
@@ -114,32 +114,54 @@ class Call(Stream):
             self._end(self.head.refusal)
 
     def take(self, data: bytes, start: int, stop: int, ended: bool) -> None:
-        """Find the messages in what came."""
+        """Collect what came, and look whether it is enough."""
         if self.is_done:
             return
         try:
             if self.deframer is None:
                 self.deframer = Deframer(self.calls.max_message_bytes)
                 self.calls.arm(self, self.deadline)
-            for message in self._feed(self.deframer, data[start:stop]):
-                self.received(message)
-            if ended and not self.is_done:
-                if not self.deframer.is_empty:
-                    raise InferenceFailed("the call ended inside a message")
-                self.ended()
+            self.deframer.add(data[start:stop])
+            self.keep(stop - start)
+            self.proceed()
+            if not self.is_done:
+                self.paid(stop - start)
         except Exception as error:
             self.fail(error)
-            return
-        self.paid(stop - start)
 
-    def _feed(self, deframer: Deframer, part: bytes) -> list[Message]:
-        """The messages that are complete with a part; all that is held counts, also if they are none."""
-        before, found = deframer.held, []
-        try:
-            found = deframer.feed(part)
-        finally:
-            self.keep(deframer.held - before + sum(len(message.content) for message in found))
-        return found
+    def proceed(self) -> None:
+        """Do what can be done with what is here; raises what ends the call."""
+
+    def next_message(self) -> Message | None:
+        """The next message that is complete.
+
+        Raises:
+            InferenceFailed: the rest of the request is none.
+        """
+        if self.deframer is None:
+            return None
+        message = self.deframer.next()
+        if message is None and self.has_ended and not self.deframer.is_empty:
+            raise InferenceFailed("the call ended inside a message")
+        return message
+
+    def only_message(self) -> Message | None:
+        """The message of a call that has one, once it is certain that there is no other.
+
+        Raises:
+            Unimplemented: there is another, or none.
+        """
+        if not self.has_ended:
+            if self.deframer is not None:
+                # One that is too long is refused before it is here.
+                self.deframer.is_ready()
+            return None
+        message = self.next_message()
+        if message is None:
+            raise Unimplemented("the call has no message; one is needed")
+        if self.next_message() is not None:
+            raise Unimplemented("the call has more than one message; one is allowed")
+        return message
 
     def keep(self, size: int) -> None:
         """Count bytes of the request that are held here, or that no longer are.
@@ -154,12 +176,6 @@ class Call(Stream):
         """So many bytes of the request were taken."""
         if not self.has_ended:
             self.consumed(size)
-
-    def received(self, message: Message) -> None:
-        """A message is here."""
-
-    def ended(self) -> None:
-        """There will be no more messages."""
 
     def content_of(self, message: Message) -> bytes:
         """A message without its compression."""

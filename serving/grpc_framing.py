@@ -97,7 +97,7 @@ class Deframer:
         limit: bytes of the longest message.
 
     Attributes:
-        held: bytes that are here of messages which are not complete.
+        held: bytes that are here.
     """
 
     def __init__(self, limit: int) -> None:
@@ -107,30 +107,33 @@ class Deframer:
         self._is_compressed = False
         self.held = 0
 
-    def feed(self, part: bytes) -> list[Message]:
-        """Take a part; the messages that are complete with it.
+    def next(self) -> Message | None:
+        """The next message, taken out; `None` if none is complete.
 
         Raises:
-            Overloaded: a message is too long.
+            Overloaded: it is too long.
             InferenceFailed: it is no message.
         """
-        self._add(part)
-        found = []
-        while self._length >= 0 or self.held >= PREFIX.size:
-            if self._length < 0:
-                self._read_prefix()
-            if self.held < self._length:
-                break
-            found.append(Message(self._cut(self._length), self._is_compressed))
-            self._length = -1
-        return found
+        if not self.is_ready():
+            return None
+        length, self._length = self._length, -1
+        return Message(self._cut(length), self._is_compressed)
+
+    def is_ready(self) -> bool:
+        """Whether a message is complete; raises as `next`."""
+        if self._length < 0:
+            if self.held < PREFIX.size:
+                return False
+            self._read_prefix()
+        return self.held >= self._length
 
     @property
     def is_empty(self) -> bool:
-        """Whether all messages are complete."""
+        """Whether nothing is left, not even a part of a message."""
         return not self.held and self._length < 0
 
-    def _add(self, part: bytes) -> None:
+    def add(self, part: bytes) -> None:
+        """Take a part in."""
         if not part:
             return
         if self._at:
