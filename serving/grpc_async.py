@@ -94,7 +94,11 @@ class AsyncGrpcFront:
 
     def _run(self) -> None:
         self._calls.thread = threading.get_ident()
-        self._loop.run_forever()
+        try:
+            self._loop.run_forever()
+        finally:
+            # Another thread may get the same number.
+            self._calls.thread = 0
 
     def start(self) -> int:
         """Listen; returns the port.

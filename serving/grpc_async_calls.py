@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from serving.batching import Scheduler
 from serving.dataplane import Dataplane
-from serving.errors import Overloaded, ServingError, Unimplemented
+from serving.errors import MessageTooLarge, Overloaded, ServingError, Unimplemented
 from serving.grpc_call import Call, Head
 from serving.grpc_calls import Context, ending_of, too_many
 from serving.grpc_framing import CODINGS, timeout_of, trailers
@@ -114,7 +114,7 @@ class Calls:
 
     def _head(self, values: dict[bytes, bytes], size: int) -> Head:
         if size > self.limits.header_bytes:
-            raise Overloaded(f"headers of {size} bytes; {self.limits.header_bytes} are allowed")
+            raise MessageTooLarge(f"headers of {size} bytes; {self.limits.header_bytes} are allowed")
         path = values[b":path"]
         route = self.routes.get(path)
         if route is None:

@@ -8,8 +8,8 @@ import zlib
 from typing import NamedTuple
 from urllib.parse import quote
 
-from serving.errors import InferenceFailed, InvalidInput, Overloaded, ServingError
-from serving.grpc_calls import Ending
+from serving.errors import InferenceFailed, InvalidInput, MessageTooLarge
+from serving.grpc_calls import FOREVER, Ending
 from serving.http2.headers import Block, block
 
 PREFIX = struct.Struct(">BI")
@@ -40,7 +40,7 @@ PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
 def timeout_of(value: bytes | None) -> float | None:
-    """Seconds in a header "grpc-timeout"; `None` for none.
+    """Seconds in a header "grpc-timeout"; `None` for none, or for more than any clock can hold.
 
     Raises:
         InvalidInput: it is no time.
@@ -52,7 +52,8 @@ def timeout_of(value: bytes | None) -> float | None:
         raise InvalidInput(
             f"grpc-timeout is {value!r}; up to 8 digits and one of H, M, S, m, u, n are allowed"
         )
-    return int(found[1]) * UNITS[found[2]]
+    seconds = int(found[1]) * UNITS[found[2]]
+    return seconds if seconds < FOREVER else None
 
 
 def trailers(ending: Ending, *, alone: bool) -> Block:
@@ -111,7 +112,7 @@ class Deframer:
         """The next message, taken out; `None` if none is complete.
 
         Raises:
-            Overloaded: it is too long.
+            MessageTooLarge: it is too long.
             InferenceFailed: it is no message.
         """
         if not self.is_ready():
@@ -171,9 +172,9 @@ class Deframer:
         return found
 
 
-def too_long(length: int, limit: int) -> ServingError:
+def too_long(length: int, limit: int) -> MessageTooLarge:
     """The error of a message that is too long."""
-    return Overloaded(f"a message of {length} bytes; {limit} are allowed")
+    return MessageTooLarge(f"a message of {length} bytes; {limit} are allowed")
 
 
 def decompress(content: bytes, coding: bytes, limit: int) -> bytes:
@@ -186,7 +187,7 @@ def decompress(content: bytes, coding: bytes, limit: int) -> bytes:
 
     Raises:
         InferenceFailed: it was not, or is cut short.
-        Overloaded: it holds more.
+        MessageTooLarge: it holds more.
     """
     if not CODINGS[coding]:
         raise InferenceFailed("a message is marked as compressed, but grpc-encoding names no compression")

@@ -137,12 +137,6 @@ class Session(asyncio.Protocol):
         if self.is_leaving:
             self._leave_if_done()
 
-    def reset(self, stream: Stream, code: Code) -> None:
-        """End a stream without an answer."""
-        self._remember(stream.number)
-        self.sender.control(frames.reset(stream.number, code))
-        self._drop(stream)
-
     def fail(self, code: Code, reason: str) -> None:
         """End the connection and say why."""
         if not self.is_over:

@@ -5,7 +5,7 @@ import random
 import hpack
 import pytest
 
-from serving.errors import CLASS_HEADER, InferenceFailed, InvalidInput, ModelNotFound, Overloaded
+from serving.errors import CLASS_HEADER, InferenceFailed, InvalidInput, MessageTooLarge, ModelNotFound
 from serving.grpc_calls import ending_of
 from serving.grpc_framing import CODES, Deframer, timeout_of, trailers
 from serving.http2.headers import block
@@ -51,7 +51,7 @@ def test_messages_that_are_refused():
     deframer = Deframer(10)
     deframer.add(framed(bytes(10)) + b"\0\0\0\0\x0b")
     assert len(deframer.next().content) == 10
-    with pytest.raises(Overloaded, match="11 bytes; 10 are allowed"):
+    with pytest.raises(MessageTooLarge, match="11 bytes; 10 are allowed"):
         deframer.next()
     deframer = Deframer(10)
     deframer.add(b"\2\0\0\0\0")
