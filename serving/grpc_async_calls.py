@@ -159,14 +159,23 @@ class Calls:
         """A call that stayed open has ended."""
         self._open[call.what] -= 1
 
-    def arm(self, call: Call, deadline: float | None) -> None:
+    def arm(self, call: Call) -> None:
         """End a call when its time is over."""
-        if call.timer is not None:
-            call.timer.cancel()
-        if deadline is not None and not call.is_done:
-            # The clock of the loops is that of `time.monotonic`.
-            left = deadline - self.loop.time()
-            call.timer = self.loop.call_later(max(0.0, left), call.expire)
+        if call.deadline is not None and call.timer is None and not call.is_done:
+            call.timer = self._at(call.deadline, call.expire)
+
+    def _arm_waiting(self, call: Call) -> None:
+        """The same for a request that has not run at once."""
+        pending = call.pending
+        if pending is None or pending.deadline is None or call.waiting is not None:
+            return
+        self.arm(call)
+        if call.deadline is None or pending.deadline < call.deadline:
+            call.waiting = self._at(pending.deadline, call.expire_waiting)
+
+    def _at(self, when: float, function: Callable[[], None]) -> asyncio.TimerHandle:
+        # The clock of the loops is that of `time.monotonic`.
+        return self.loop.call_later(max(0.0, when - self.loop.time()), function)
 
     def infer(self, call: Call, content: bytes, end: End) -> None:
         """Ask a model; what one turn of the loop brings is run together.
@@ -216,8 +225,7 @@ class Calls:
                 self._kick_one(scheduler)
             fresh, self._fresh = self._fresh, []
             for call in fresh:
-                if call.pending is not None:
-                    self.arm(call, call.pending.deadline)
+                self._arm_waiting(call)
         finally:
             self.turn.end()
 
@@ -240,7 +248,7 @@ class Calls:
             end(Overloaded(f"{self._working} calls run or wait for a thread already, no more are allowed"))
             return
         self._working += 1
-        self.arm(call, call.deadline)
+        self.arm(call)
         self._pool.submit(self._work, function, end)
 
     def _work(self, function: Callable[[], bytes], end: End) -> None:

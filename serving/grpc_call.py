@@ -56,6 +56,8 @@ class Call(Stream):
         kept: bytes of the request that are held here.
         scheduler: whose queue holds the request.
         pending: the request there.
+        timer: that ends the call.
+        waiting: timer that ends the waiting of the request: a message of a stream may have a time of its own.
     """
 
     __slots__ = (
@@ -68,6 +70,7 @@ class Call(Stream):
         "pending",
         "scheduler",
         "timer",
+        "waiting",
     )
     head: Head
 
@@ -81,6 +84,7 @@ class Call(Stream):
         self.scheduler: Scheduler | None = None
         self.pending: Pending | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.waiting: asyncio.TimerHandle | None = None
 
     @property
     def route(self) -> Route:
@@ -120,7 +124,7 @@ class Call(Stream):
         try:
             if self.deframer is None:
                 self.deframer = Deframer(self.calls.max_message_bytes)
-                self.calls.arm(self, self.deadline)
+                self.calls.arm(self)
             self.deframer.add(data[start:stop])
             self.keep(stop - start)
             self.proceed()
@@ -225,12 +229,26 @@ class Call(Stream):
             self.connection.answered(self)
 
     def expire(self) -> None:
-        """The deadline is over."""
+        """The call's deadline is over."""
         self.timer = None
-        if self.pending is not None and self.scheduler is not None:
-            # If it waits still, this ends the call as well.
-            self.scheduler.withdraw(self.pending, too_late())
+        scheduler, pending = self.scheduler, self.pending
+        self.settle()
         self.fail(DeadlineExceeded("the deadline was over before the answer was there"))
+        if scheduler is not None and pending is not None:
+            scheduler.withdraw(pending, too_late())
+
+    def expire_waiting(self) -> None:
+        """The request's deadline is over; if it runs already, its answer will do."""
+        self.waiting = None
+        if self.scheduler is not None and self.pending is not None:
+            self.scheduler.withdraw(self.pending, too_late())
+
+    def settle(self) -> None:
+        """The request is no longer in a queue, or need not be."""
+        self.pending = None
+        if self.waiting is not None:
+            self.waiting.cancel()
+            self.waiting = None
 
     def lost(self) -> None:
         """The caller gave up."""
@@ -245,6 +263,7 @@ class Call(Stream):
         self.deframer = None
         if self.kept:
             self.keep(-self.kept)
-        if self.pending is not None and self.scheduler is not None:
-            pending, self.pending = self.pending, None
+        pending = self.pending
+        self.settle()
+        if pending is not None and self.scheduler is not None:
             self.scheduler.withdraw(pending, given_up())

@@ -68,7 +68,7 @@ class UnaryCall(Call):
 
     def concluded(self, found: bytes | Exception) -> None:
         """The answer is there."""
-        self.pending = None
+        self.settle()
         if isinstance(found, Exception):
             self.fail(found)
         else:
@@ -103,7 +103,7 @@ class LongCall(Call):
             self.fail(error)
             return
         self.is_counted = True
-        self.calls.arm(self, self.deadline)
+        self.calls.arm(self)
 
     def release(self) -> None:
         """Count it no more."""
@@ -203,7 +203,7 @@ class StreamCall(QueueCall):
             return stream_answer(content, error)
 
     def _found(self, found: bytes | Exception) -> None:
-        self.pending = None
+        self.settle()
         content, self.content = self.content, b""
         work = partial(stream_answer, content, found)
         if isinstance(found, bytes) and len(found) > INLINE_BYTES:
