@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from serving.deadlines import Clock
 from serving.errors import Cancelled, DeadlineExceeded, ModelNotReady, Overloaded
-from serving.pace import Pace
+from serving.pace import Pace, preemptions
 from serving.pending import End, Outputs, Pending, State
 from serving.runner import Inputs, Run, Runner, Sizes
 from serving.statistics import StatisticsRecorder
@@ -307,6 +307,7 @@ class Scheduler:
         return True
 
     def _run(self, batch: list[Pending], *, here: bool = False) -> None:
+        switches = preemptions() if here else 0
         started = time.perf_counter_ns()
         try:
             run = self.runner.run([request.inputs for request in batch], [request.sizes for request in batch])
@@ -318,13 +319,16 @@ class Scheduler:
             else:
                 self._refuse(batch, error)
             return
-        self._count(run, batch, started, here=here)
+        preempted = here and preemptions() != switches
+        self._paces[self._bucket(batch)].note(
+            time.perf_counter_ns() - started, here=here, preempted=preempted
+        )
+        self._count(run, batch, started)
         for request, outputs in zip(batch, run.outputs, strict=True):
             request.answer(outputs, None)
 
-    def _count(self, run: Run, batch: list[Pending], started: int, *, here: bool) -> None:
+    def _count(self, run: Run, batch: list[Pending], started: int) -> None:
         now = time.perf_counter_ns()
-        self._paces[self._bucket(batch)].note(now - started, here=here)
         rows, arrived, axis = len(batch), 0, self.runner.batch_axis
         if axis is not None:
             rows = 0
