@@ -125,7 +125,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for peer in ("triton", "mlserver", "kserve", "ray"):
         parser.add_argument(f"--{peer}", type=Path, help=f"virtual environment of {peer}")
-    parser.add_argument("--serve", default="", help="further options of recon serve, as one word")
     parser.add_argument("--seconds", type=float, default=2.0, help="of one case in one round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
