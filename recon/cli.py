@@ -24,6 +24,10 @@ COMMANDS = {
         "recon.tracking.commands.simulate:simulate",
         "make collisions and the hits they leave",
     ),
+    ("simulate", "hgcal"): (
+        "recon.hgcal_clustering.commands.simulate:simulate",
+        "make showers in an HGCAL endcap and the hits they leave",
+    ),
     ("train", "tracking"): ("recon.tracking.commands.train:train", "train a track finder"),
     ("evaluate", "tracking"): (
         "recon.tracking.commands.evaluate:evaluate",

@@ -20,6 +20,7 @@ FILL: Mapping[str, Any] = {
     "module": -1,
     "hit_particle": NOISE,
     "hit_track": NOISE,
+    "cell": -1,
     # Padded measurements are weighted by one over the variance.
     "variance": 1,
 }

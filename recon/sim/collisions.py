@@ -21,7 +21,7 @@ from jaxtyping import Bool, Int32
 from recon.cache import cache_directory
 from recon.errors import ConfigError
 from recon.sim import import_extra
-from recon.sim.pool import Pool, concatenate, empty_pool, read_pool, select, write_pool
+from recon.sim.pool import Pool, concatenate, empty_pool, keep_particles, read_pool, select, write_pool
 
 Kind = Literal["ttbar", "minbias"]
 
@@ -37,13 +37,17 @@ CHUNK_SIZE = {"ttbar": 50, "minbias": 500}
 CHARGED_PT_MIN = 0.1
 """GeV; softer charged particles are not kept in the pool."""
 PHOTON_PT_MIN = 0.2
-"""GeV; softer photons are not kept in the pool. Other neutral particles never are."""
+"""GeV; softer photons are not kept in the pool, but for those of `CALORIMETER_ENERGY_MIN`."""
+CALORIMETER_ENERGY_MIN, CALORIMETER_ETA_MIN = 0.5, 1.3
+"""GeV and absolute pseudorapidity: photons and neutral hadrons are kept above both, for calorimeters."""
+NEUTRAL_HADRONS = (130, 2112)
+"""K_L and n, also anti-n: what is left of the neutral hadrons when they reach a detector."""
 POOL_ETA_MAX = 4.5
 POOL_RADIUS_MAX, POOL_Z_MAX = 1200.0, 3200.0
 """mm; particles produced outside are not kept."""
 
 _MAX_PYTHIA_SEED = 900_000_000
-_POOL_FORMAT = 1
+_POOL_FORMAT = 2
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
@@ -148,6 +152,7 @@ def generate_chunk(kind: Kind, seed: int, index: int) -> Pool:
         momentum=momentum[keep].astype(np.float32),
         vertex=vertex[keep].astype(np.float32),
         time=column(particles.vProd.e)[keep].astype(np.float32),
+        tracked=_tracked(pdg, charge, momentum)[keep],
         offsets=np.concatenate([[0], np.cumsum(kept_per_collision)]).astype(np.int64),
     )
 
@@ -214,11 +219,31 @@ def _charges(pythia: Any, pdg: Int32[np.ndarray, " n"]) -> Int32[np.ndarray, " n
     return np.array(charges, np.int32)[inverse.ravel()]
 
 
+def seen_by_tracker(pool: Pool) -> Pool:
+    """Return what of a pool a tracking detector is given: charged particles, and photons that may convert.
+
+    Args:
+        pool: any pool.
+
+    Returns:
+        The same collisions without neutral hadrons and the soft photons that only a calorimeter sees.
+    """
+    return keep_particles(pool, pool.tracked)
+
+
+def _tracked(pdg: np.ndarray, charge: np.ndarray, momentum: np.ndarray) -> Bool[np.ndarray, " n"]:
+    pt = np.hypot(momentum[:, 0], momentum[:, 1])
+    return ((charge != 0) & (pt > CHARGED_PT_MIN)) | ((pdg == 22) & (pt > PHOTON_PT_MIN))
+
+
 def _kept(
     pdg: np.ndarray, charge: np.ndarray, momentum: np.ndarray, vertex: np.ndarray
 ) -> Bool[np.ndarray, " n"]:
     pt = np.hypot(momentum[:, 0], momentum[:, 1])
     eta = np.arcsinh(momentum[:, 2] / np.maximum(pt, 1e-9))
-    visible = ((charge != 0) & (pt > CHARGED_PT_MIN)) | ((pdg == 22) & (pt > PHOTON_PT_MIN))
+    neutral = np.isin(np.abs(pdg), (22, *NEUTRAL_HADRONS)) & (np.abs(eta) > CALORIMETER_ETA_MIN)
+    visible = _tracked(pdg, charge, momentum) | (
+        neutral & (np.linalg.norm(momentum, axis=1) > CALORIMETER_ENERGY_MIN)
+    )
     inside = np.hypot(vertex[:, 0], vertex[:, 1]) < POOL_RADIUS_MAX
     return visible & inside & (np.abs(vertex[:, 2]) < POOL_Z_MAX) & (np.abs(eta) < POOL_ETA_MAX)

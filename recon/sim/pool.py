@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32, Int64
+from jaxtyping import Bool, Float32, Int, Int32, Int64
 
 
 class Pool(NamedTuple):
@@ -21,6 +21,7 @@ class Pool(NamedTuple):
         momentum: GeV.
         vertex: production vertex relative to the collision, mm.
         time: production time relative to the collision, times the speed of light, mm.
+        tracked: false for neutral hadrons and the softest photons, which a tracking detector is not given.
         offsets: collision `i` owns the particles `offsets[i]` to `offsets[i + 1]`.
     """
 
@@ -30,6 +31,7 @@ class Pool(NamedTuple):
     momentum: Float32[np.ndarray, "n 3"]
     vertex: Float32[np.ndarray, "n 3"]
     time: Float32[np.ndarray, " n"]
+    tracked: Bool[np.ndarray, " n"]
     offsets: Int64[np.ndarray, " c"]
 
 
@@ -51,6 +53,13 @@ def select(pool: Pool, collisions: Int[np.ndarray, " k"]) -> Pool:
     return Pool(**columns, offsets=offsets)
 
 
+def keep_particles(pool: Pool, keep: Bool[np.ndarray, " n"]) -> Pool:
+    """Return the same collisions with some of their particles."""
+    columns = {name: getattr(pool, name)[keep] for name in PARTICLE_COLUMNS}
+    kept_before = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)
+    return Pool(**columns, offsets=kept_before[pool.offsets])
+
+
 def concatenate(pools: list[Pool]) -> Pool:
     """Join pools one behind the other."""
     columns = {name: np.concatenate([getattr(pool, name) for pool in pools]) for name in PARTICLE_COLUMNS}
@@ -62,7 +71,8 @@ def empty_pool() -> Pool:
     """Return a pool without collisions."""
     nothing, vectors = np.zeros(0, np.float32), np.zeros((0, 3), np.float32)
     no_codes = np.zeros(0, np.int32)
-    return Pool(no_codes, no_codes, nothing, vectors, vectors, nothing, np.zeros(1, np.int64))
+    no_flags = np.zeros(0, bool)
+    return Pool(no_codes, no_codes, nothing, vectors, vectors, nothing, no_flags, np.zeros(1, np.int64))
 
 
 def read_pool(path: Path) -> Pool | None:

@@ -15,7 +15,13 @@ import numpy as np
 from recon.errors import ConfigError
 from recon.sim import import_extra
 from recon.sim.assembly import assemble_event
-from recon.sim.collisions import CHARGED_PT_MIN, POOL_ETA_MAX, generate_pool, single_collision
+from recon.sim.collisions import (
+    CHARGED_PT_MIN,
+    POOL_ETA_MAX,
+    generate_pool,
+    seen_by_tracker,
+    single_collision,
+)
 from recon.sim.detector import GenericGeometry, generic_tracking_geometry
 from recon.sim.digitisation import Digitisation, acts_digitisation
 from recon.sim.mixing import GeneratedParticles, mix
@@ -226,7 +232,7 @@ def _digitisation(kind: Digitisation) -> object:
 
 @lru_cache(maxsize=2)
 def _minbias(size: int, seed: int) -> Pool:
-    return generate_pool("minbias", size, seed)
+    return seen_by_tracker(generate_pool("minbias", size, seed))
 
 
 def _rng(
@@ -240,6 +246,6 @@ def _rng(
 def _generate(config: TrackerSimulation, number: int) -> GeneratedParticles:
     rng = _rng(config, number, "mixing")
     n_pileup = int(rng.poisson(config.pileup)) if config.pileup_distribution == "poisson" else config.pileup
-    hard_scatter = single_collision("ttbar", config.seed, number)
+    hard_scatter = seen_by_tracker(single_collision("ttbar", config.seed, number))
     minbias = _minbias(config.minbias_pool, config.pool_seed) if n_pileup else empty_pool()
     return mix(hard_scatter, minbias, n_pileup, rng, pt_min=config.pt_min, eta_max=config.eta_max)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from recon.errors import ConfigError
+from recon.settings import from_tree
 from recon.tracking.building import BuildingConfig
 from recon.tracking.cleaning import CleaningConfig
 from recon.tracking.fit_setup import FitConfig
@@ -52,38 +52,4 @@ class TrackingConfig:
         Raises:
             ConfigError: a setting that does not exist, by name, with those that do, or a value of the wrong type.
         """
-        parts = {
-            "windows": WindowConfig,
-            "network": NetworkConfig,
-            "building": BuildingConfig,
-            "cleaning": CleaningConfig,
-            "fit": FitConfig,
-        }
-        _check_names(tree, cls, "tracking")
-        values: dict[str, Any] = {}
-        for name, value in tree.items():
-            if name in parts:
-                _check_names(value, parts[name], name)
-                values[name] = _make(parts[name], value, name)
-            else:
-                values[name] = value
-        return cls(**values)
-
-
-def _make(kind: type, tree: Mapping[str, Any], where: str) -> Any:
-    try:
-        return kind(**tree)
-    except TypeError as error:
-        # Nothing is missing and comparable in a file of `to_json`: this one was written by hand.
-        raise ConfigError(f"the {where} configuration cannot be used: {error}") from error
-
-
-def _check_names(tree: Any, kind: type, where: str) -> None:
-    if not isinstance(tree, Mapping):
-        raise ConfigError(f"the {where} configuration is {tree!r}; needed are settings by name")
-    allowed = [item.name for item in dataclasses.fields(kind)]
-    unknown = sorted(set(tree) - set(allowed))
-    if unknown:
-        raise ConfigError(
-            f"the {where} configuration has no setting {', '.join(unknown)}; there are {', '.join(allowed)}"
-        )
+        return from_tree(cls, tree, "tracking")

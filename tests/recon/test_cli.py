@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import recon
+from recon import commands
 from recon.cli import COMMANDS, USER_ERROR, main
 from recon.io.root import read_events, read_tracks, write_events
 from recon.io.trackml import read_event, write_event
 from recon.tracking import load_detector, load_model
-from recon.tracking.commands import options
 from recon.tracking.shipped import save_tracking_model
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
@@ -200,8 +200,8 @@ def test_train(hits, directory, capsys):
 
 
 def test_a_log_has_a_line_of_progress_now_and_then(monkeypatch, capsys):
-    monkeypatch.setattr(options, "SECONDS_BETWEEN_LINES", 0.0)
-    with options.progress_bars() as report:
+    monkeypatch.setattr(commands, "SECONDS_BETWEEN_LINES", 0.0)
+    with commands.progress_bars() as report:
         report("events", 3, 7)
     assert capsys.readouterr().out == "events: 3 of 7\n"
 

@@ -11,12 +11,14 @@ from recon.sim.collisions import (
     check_pool_settings,
     generate_chunk,
     generate_pool,
+    seen_by_tracker,
     single_collision,
 )
 from recon.sim.pool import (
     Pool,
     concatenate,
     empty_pool,
+    keep_particles,
     pool_size,
     read_pool,
     select,
@@ -43,6 +45,7 @@ def toy_pool(*counts):
         momentum=vectors,
         vertex=vectors,
         time=row.astype(np.float32),
+        tracked=row % 4 > 0,
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
     )
 
@@ -78,8 +81,8 @@ def test_file_cut_short_reads_as_missing(tmp_path, keep):
     assert read_pool(path) is None
 
 
-def test_particles_are_the_visible_ones(ttbar, minbias):
-    for pool in (ttbar, minbias):
+def test_a_tracking_detector_is_given_the_visible_particles(ttbar, minbias):
+    for pool in map(seen_by_tracker, (ttbar, minbias)):
         pt = np.hypot(pool.momentum[:, 0], pool.momentum[:, 1])
         charged = pool.charge != 0
         assert (pool.pdg[~charged] == 22).all()
@@ -87,6 +90,28 @@ def test_particles_are_the_visible_ones(ttbar, minbias):
         assert pt[~charged].min() > 0.2
         assert np.abs(np.arcsinh(pool.momentum[:, 2] / pt)).max() < 4.5
         assert np.isin(pool.charge, (-1, 0, 1)).all()
+
+
+def test_calorimeters_are_given_forward_neutral_hadrons_and_soft_photons_too(minbias):
+    new = keep_particles(minbias, ~minbias.tracked)
+    energy = np.linalg.norm(new.momentum, axis=1)
+    eta = np.arcsinh(new.momentum[:, 2] / np.hypot(new.momentum[:, 0], new.momentum[:, 1]))
+    assert (new.charge == 0).all()
+    assert energy.min() > 0.5
+    assert np.abs(eta).min() > 1.3
+    assert set(np.abs(new.pdg)) == {22, 130, 2112}
+    assert {130, 2112, -2112} <= set(new.pdg)
+    hadrons = new.pdg != 22
+    assert 0.05 < hadrons.sum() / (minbias.charge != 0).sum() < 0.5
+    assert pool_size(new) == pool_size(minbias)
+
+
+def test_particles_are_kept_in_their_collisions():
+    pool = toy_pool(2, 0, 3)
+    kept = keep_particles(pool, np.array([False, True, True, False, True]))
+    assert kept.pdg.tolist() == [1, 2, 4]
+    assert kept.offsets.tolist() == [0, 1, 1, 3]
+    assert_same(seen_by_tracker(pool), keep_particles(pool, np.array([False, True, True, True, False])))
 
 
 def test_masses_and_charges_belong_to_the_codes(ttbar):

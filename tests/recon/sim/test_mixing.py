@@ -23,6 +23,7 @@ def collision(momentum, vertex=None, pdg=211):
         momentum=momentum,
         vertex=vertex,
         time=np.zeros(n, np.float32),
+        tracked=np.ones(n, bool),
         offsets=np.array([0, n], np.int64),
     )
 

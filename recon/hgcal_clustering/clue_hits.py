@@ -1,0 +1,85 @@
+"""Hits straight to showers: CLUE in three dimensions, without layer clusters in between.
+
+Hits are projected along their lines of sight into one plane, and layers are a fixed step apart: a shower, which points
+back to the interaction point, is then a short column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from recon.errors import ConfigError
+from recon.hgcal_clustering.checks import check_rechits
+from recon.hgcal_clustering.clue import clue
+from recon.hgcal_clustering.rows import to_rows
+from recon.types import DensityClusters, RecHits
+
+
+@dataclass(frozen=True, kw_only=True)
+class HitClueConfig:
+    """Parameters of CLUE on hits in three dimensions.
+
+    Attributes:
+        plane: hits are projected into this distance from the interaction point, mm.
+        layer_step: distance of two layers in row, mm.
+        d_c: radius of the density, mm.
+        rho_c: least density of a seed, GeV.
+        outlier_delta_factor: in units of `d_c`, how far hits below `rho_c` look for a denser one.
+    """
+
+    plane: float = 3300.0
+    layer_step: float = 10.0
+    d_c: float = 20.0
+    rho_c: float = 0.25
+    outlier_delta_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("plane", "layer_step", "d_c", "rho_c"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"HitClueConfig.{name} = {getattr(self, name)}; allowed is more than 0")
+        if not self.outlier_delta_factor >= 1:
+            raise ConfigError(
+                f"HitClueConfig.outlier_delta_factor = {self.outlier_delta_factor}; allowed is 1 or more"
+            )
+
+
+def project_hits(hits: RecHits, config: HitClueConfig) -> Float32[np.ndarray, "n 3"]:
+    """Coordinates that the distances are taken in, mm.
+
+    Args:
+        hits: none in the plane z = 0.
+        config: plane and step.
+    """
+    across = hits.position[:, :2] / np.abs(hits.position[:, 2:]) * config.plane
+    return np.concatenate([across, hits.layer[:, None] * config.layer_step], 1).astype(np.float32)
+
+
+def clue_hits(hits: RecHits, config: HitClueConfig | None = None) -> DensityClusters:
+    """Cluster the hits of one event in three dimensions; the two endcaps do not see each other.
+
+    Args:
+        hits: on the host; those that are not valid belong to nothing.
+        config: parameters.
+
+    Returns:
+        Host arrays, one row a hit; ties do not depend on the order of the hits.
+
+    Raises:
+        DataError: hits that cannot be used; see `check_rechits`.
+    """
+    config = config or HitClueConfig()
+    check_rechits(hits)
+    rows = np.flatnonzero(hits.valid)
+    used = RecHits(*(np.asarray(column)[rows] for column in hits))
+    found = clue(
+        project_hits(used, config),
+        used.energy,
+        d_c=config.d_c,
+        rho_c=config.rho_c,
+        outlier_delta_factor=config.outlier_delta_factor,
+        batch=(used.position[:, 2] > 0).astype(np.int32),
+    )
+    return to_rows(found, rows, len(hits.valid))

@@ -1,0 +1,217 @@
+"""The chain of the calorimeter: hits to showers, top to bottom.
+
+    hits -> CLUE in every layer -> layer clusters -> CLUE3D -> tracksters
+    hits -> CLUE in three dimensions              -> tracksters
+
+Searches run as compiled programs on padded arrays; the tiles that limit them are made on the host. `find_showers` is
+what users call: it checks the event, pads it, and returns arrays without padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Int32
+
+from recon.errors import CapacityError, DataError
+from recon.hgcal_clustering.association import hit_clusters
+from recon.hgcal_clustering.checks import check_rechits, pad_rows
+from recon.hgcal_clustering.clue3d import clue3d
+from recon.hgcal_clustering.clue_hits import clue_hits
+from recon.hgcal_clustering.clue_layers import clue_layers
+from recon.hgcal_clustering.config import HgcalConfig
+from recon.hgcal_clustering.layer_clusters import layer_clusters
+from recon.hgcal_clustering.rows import join_rows
+from recon.hgcal_clustering.sensors import SCINTILLATOR
+from recon.hgcal_clustering.tracksters import make_tracksters
+from recon.padding import bucket_size, pad_event
+from recon.types import NOISE, Calorimeter, CalorimeterEvent, Clusters, DensityClusters, RecHits, Tracksters
+
+LEAST = 256
+"""Shortest array of a program."""
+
+Clock = Callable[[str, Any], None]
+"""Called with the name of a step and its result."""
+
+
+class Showers(NamedTuple):
+    """What was found in one event; host arrays without padding.
+
+    Attributes:
+        hit_trackster: for every hit the row of its trackster; `NOISE` for none.
+        tracksters: showers; their members are the layer clusters, or the hits where there are no layer clusters.
+        clusters: layer clusters; `None` where hits were clustered in three dimensions at once.
+    """
+
+    hit_trackster: Int32[np.ndarray, " n"]
+    tracksters: Tracksters
+    clusters: Clusters | None
+
+
+_layer_clusters = jax.jit(layer_clusters, static_argnames=("config", "capacity"))
+_tracksters = jax.jit(make_tracksters, static_argnames=("config", "capacity"))
+
+STEPS = (_layer_clusters, _tracksters)
+
+
+def find_layer_clusters(
+    hits: RecHits,
+    density: DensityClusters,
+    config: HgcalConfig,
+    *,
+    scintillator: Bool[np.ndarray, " n"] | None = None,
+    capacity: int | None = None,
+) -> Clusters:
+    """Layer clusters of one event from the groups of its hits, on the host and without padding.
+
+    Args:
+        hits: of the event.
+        density: what clusters them.
+        config: settings.
+        scintillator: true for hits in scintillator tiles; none if not given.
+        capacity: most layer clusters; what is needed if not given.
+
+    Raises:
+        CapacityError: more layer clusters than `capacity`.
+    """
+    n = len(hits.valid)
+    length = bucket_size(n, LEAST)
+    tile = np.zeros(n, bool) if scintillator is None else scintillator
+    room = _room("layer clusters", density, capacity)
+    made, _ = jax.device_get(
+        _layer_clusters(
+            pad_event(hits, {"n": length}),
+            _padded(density, length),
+            config=config.layer_clusters,
+            capacity=room,
+            scintillator=pad_rows(tile, length),
+        )
+    )
+    count = int(density.n_clusters)
+    return Clusters(made.member_cluster[:n], *(column[:count] for column in made[1:]))
+
+
+def associate_clusters(clusters: Clusters, config: HgcalConfig) -> DensityClusters:
+    """CLUE3D on the layer clusters of both endcaps, one after the other."""
+    parts = []
+    for side in (-1, 1):
+        rows = np.flatnonzero(clusters.valid & (np.sign(clusters.position[:, 2]) == side))
+        one = Clusters(clusters.member_cluster, *(column[rows] for column in clusters[1:]))
+        parts.append((clue3d(one, config.clue3d, min_size=config.layer_clusters.min_size), rows))
+    return join_rows(parts, len(clusters.valid))
+
+
+def find_tracksters(
+    members: RecHits | Clusters, density: DensityClusters, config: HgcalConfig, *, capacity: int | None = None
+) -> Tracksters:
+    """Tracksters of one event from the groups of their members, on the host and without padding.
+
+    Args:
+        members: layer clusters, or hits.
+        density: what clusters them.
+        config: settings.
+        capacity: most tracksters; what is needed if not given.
+
+    Raises:
+        CapacityError: more tracksters than `capacity`.
+    """
+    n = len(members.valid)
+    length = bucket_size(n, LEAST)
+    columns = (pad_rows(np.asarray(c), length) for c in (members.position, members.energy, members.layer))
+    room = _room("tracksters", density, capacity)
+    made, _ = jax.device_get(
+        _tracksters(*columns, _padded(density, length), config=config.calibration, capacity=room)
+    )
+    count = int(density.n_clusters)
+    return Tracksters(made.member_trackster[:n], *(column[:count] for column in made[1:]))
+
+
+def find_showers(
+    hits: RecHits | CalorimeterEvent,
+    config: HgcalConfig | None = None,
+    *,
+    calorimeter: Calorimeter | None = None,
+    max_layer_clusters: int | None = None,
+    max_tracksters: int | None = None,
+    clock: Clock = lambda *_: None,
+) -> Showers:
+    """Find the showers in both endcaps of one event.
+
+    Args:
+        hits: the hits of the event on the host; or the event.
+        config: settings; those of CMS if not given.
+        calorimeter: the cells: says which hits lie in scintillator tiles. All are taken for silicon if not given.
+        max_layer_clusters: refuse events with more; no limit if not given.
+        max_tracksters: refuse events with more; no limit if not given.
+        clock: sees every step go by.
+
+    Returns:
+        Host arrays, not padded: the trackster of every hit, and one row for every trackster and layer cluster. An event
+        without hits has none.
+
+    Raises:
+        DataError: a hit is not finite, has negative energy, or a cell that the calorimeter does not have; it is named.
+        CapacityError: a limit was given and is too small.
+
+    Example:
+        >>> from recon import hgcal_clustering
+        >>> showers = hgcal_clustering.find_showers(event)  # doctest: +SKIP
+    """
+    config = config or HgcalConfig()
+    if isinstance(hits, CalorimeterEvent):
+        hits = hits.hits
+    check_rechits(hits)
+    if config.method == "hits":
+        density = clue_hits(hits, config.hits)
+        clock("clue in three dimensions", density)
+        tracksters = find_tracksters(hits, density, config, capacity=max_tracksters)
+        clock("tracksters", tracksters)
+        return Showers(tracksters.member_trackster, tracksters, None)
+    tile = in_scintillator(hits, calorimeter)
+    density = clue_layers(hits, config.layers, scintillator=tile)
+    clock("clue in the layers", density)
+    clusters = find_layer_clusters(hits, density, config, scintillator=tile, capacity=max_layer_clusters)
+    clock("layer clusters", clusters)
+    density = associate_clusters(clusters, config)
+    clock("clue3d", density)
+    tracksters = find_tracksters(clusters, density, config, capacity=max_tracksters)
+    clock("tracksters", tracksters)
+    return Showers(hit_clusters(clusters, tracksters), tracksters, clusters)
+
+
+def in_scintillator(hits: RecHits, calorimeter: Calorimeter | None) -> Bool[np.ndarray, " n"]:
+    """Which hits lie in scintillator tiles; none without a calorimeter.
+
+    Raises:
+        DataError: a cell that the calorimeter does not have.
+    """
+    if calorimeter is None:
+        return np.zeros(len(hits.valid), bool)
+    cell, n = np.asarray(hits.cell), len(calorimeter.sensor)
+    bad = np.flatnonzero(hits.valid & ((cell < 0) | (cell >= n)))
+    if bad.size:
+        row = int(bad[0])
+        raise DataError(
+            f"hits.cell is {int(cell[row])} in row {row}; the calorimeter has the cells 0 to {n - 1} "
+            f"({bad.size} such rows)"
+        )
+    return np.where(hits.valid, calorimeter.sensor[np.where(hits.valid, cell, 0)] == SCINTILLATOR, False)
+
+
+def _room(what: str, density: DensityClusters, capacity: int | None) -> int:
+    needed = int(density.n_clusters)
+    if capacity is not None and needed > capacity:
+        raise CapacityError(what, capacity, needed, f"max_{what.replace(' ', '_')}")
+    return bucket_size(needed, LEAST)
+
+
+def _padded(density: DensityClusters, length: int) -> DensityClusters:
+    fills = (NOISE, 0, np.inf, NOISE, False)
+    columns = (
+        np.pad(column, (0, length - len(column)), constant_values=fill)
+        for column, fill in zip(density, fills, strict=False)
+    )
+    return DensityClusters(*columns, *density[len(fills) :])
