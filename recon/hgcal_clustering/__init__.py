@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from recon.hgcal_clustering.config import HgcalConfig
     from recon.hgcal_clustering.distances import Kernel, Metric
     from recon.hgcal_clustering.estimator import CLUE
-    from recon.hgcal_clustering.pipeline import Showers, find_showers
+    from recon.hgcal_clustering.pipeline import Showers, find_showers, load_cells
 
 _HOMES = {
     "CLUE": "estimator",
@@ -19,9 +19,10 @@ _HOMES = {
     "Metric": "distances",
     "Showers": "pipeline",
     "find_showers": "pipeline",
+    "load_cells": "pipeline",
 }
 
-__all__ = ["CLUE", "HgcalConfig", "Kernel", "Metric", "Showers", "find_showers"]
+__all__ = ["CLUE", "HgcalConfig", "Kernel", "Metric", "Showers", "find_showers", "load_cells"]
 
 
 def __getattr__(name: str) -> Any:

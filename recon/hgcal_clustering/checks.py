@@ -8,6 +8,9 @@ from jaxtyping import Float, Int, Shaped
 from recon.errors import DataError
 from recon.types import RecHits
 
+LEAST_ROWS = 1024
+"""Shortest array of a program: small events share one."""
+
 _ROW_SHAPES = {"position": (3,), "energy": (), "layer": (), "cell": (), "sigma_noise": (), "valid": ()}
 
 

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float32, Int32
 
 from recon.errors import ConfigError
 from recon.hgcal_clustering.assignment import assign
-from recon.hgcal_clustering.checks import check_points, pad_rows
+from recon.hgcal_clustering.checks import LEAST_ROWS, check_points, pad_rows
 from recon.hgcal_clustering.projective import (
     LinePoints,
     by_row,
@@ -222,8 +222,6 @@ _line_points = jax.jit(line_points)
 
 STEPS = (_search_near, _search_far, _line_points)
 
-_LEAST = 256
-
 
 def clue3d(clusters: Clusters, config: Clue3dConfig | None = None, *, min_size: int = 2) -> DensityClusters:
     """Associate the layer clusters of one endcap.
@@ -247,7 +245,7 @@ def clue3d(clusters: Clusters, config: Clue3dConfig | None = None, *, min_size: 
     )
     check_points("layer clusters", position, energy, rows)
     n = len(rows)
-    length = bucket_size(n, _LEAST)
+    length = bucket_size(n, LEAST_ROWS)
     pad = partial(pad_rows, length=length)
     points = _line_points(pad(position), pad(energy), pad(layer))
     valid = np.arange(length) < n
@@ -255,6 +253,6 @@ def clue3d(clusters: Clusters, config: Clue3dConfig | None = None, *, min_size: 
     near = jax.device_get(_search_near(points, valid, tiles, config=config))
     wanted = np.flatnonzero(~near.settled)
     tiles = find_tiles(position, layer, far_reach(config), config.sibling_layers, wanted)
-    tiles = pad_tiles(tiles, length, bucket_size(len(wanted), _LEAST))
+    tiles = pad_tiles(tiles, length, bucket_size(len(wanted), LEAST_ROWS))
     found = jax.device_get(_search_far(points, valid, near, tiles, config=config))
     return to_rows(found, rows, len(clusters.valid))

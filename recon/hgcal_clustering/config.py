@@ -12,11 +12,12 @@ from recon.hgcal_clustering.calibration import CalibrationConfig
 from recon.hgcal_clustering.clue3d import Clue3dConfig
 from recon.hgcal_clustering.clue_hits import HitClueConfig
 from recon.hgcal_clustering.clue_layers import LayerClueConfig
+from recon.hgcal_clustering.imaging import ImagingConfig
 from recon.hgcal_clustering.layer_clusters import LayerClusterConfig
 from recon.settings import from_tree
 
-METHODS = ("clue3d", "hits")
-"""Layer clusters and CLUE3D, or CLUE on hits in three dimensions."""
+METHODS = ("clue3d", "hits", "imaging")
+"""Layer clusters and CLUE3D, CLUE on hits in three dimensions, or density peaks along lines of sight."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class HgcalConfig:
         layer_clusters: positions of layer clusters.
         clue3d: association of layer clusters.
         hits: CLUE on hits in three dimensions.
+        imaging: density peaks in the layers and their association.
         calibration: regressed energy.
     """
 
@@ -37,6 +39,7 @@ class HgcalConfig:
     layer_clusters: LayerClusterConfig = field(default_factory=LayerClusterConfig)
     clue3d: Clue3dConfig = field(default_factory=Clue3dConfig)
     hits: HitClueConfig = field(default_factory=HitClueConfig)
+    imaging: ImagingConfig = field(default_factory=ImagingConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float32, Int, Int32
 
 from recon.errors import ConfigError
 from recon.hgcal_clustering.assignment import assign
-from recon.hgcal_clustering.checks import check_rechits, pad_rows
+from recon.hgcal_clustering.checks import LEAST_ROWS, check_rechits, pad_rows
 from recon.hgcal_clustering.points import position_rank
 from recon.hgcal_clustering.projective import by_row, pad_tiles
 from recon.hgcal_clustering.rows import join_rows
@@ -216,8 +216,6 @@ _clusters = jax.jit(imaging_clusters)
 
 STEPS = (_density, _nearest_higher, _clusters)
 
-_LEAST = 256
-
 
 def imaging(
     hits: RecHits, config: ImagingConfig | None = None, *, scintillator: Bool[np.ndarray, " n"] | None = None
@@ -262,7 +260,7 @@ def _image(
 ) -> Imaging:
     """The result for hits of one kind; padded."""
     n = len(energy)
-    length = bucket_size(n, _LEAST)
+    length = bucket_size(n, LEAST_ROWS)
     x, y, number, weight = (pad_rows(column, length) for column in (xy[:, 0], xy[:, 1], layer, energy))
     row = np.arange(length, dtype=np.int32)
     rank = np.concatenate([position_rank(xy, energy).astype(np.int32), row[n:]])
@@ -294,4 +292,4 @@ def _tiles(
 ) -> Tiles:
     tiles = search_tiles(xy, reach, rank=rank, batch=layer, query=query)
     # Sizes of the later rounds are powers of two, so that all rounds share few programs.
-    return pad_tiles(tiles, length, length if query is None else bucket_size(len(query), _LEAST, 1))
+    return pad_tiles(tiles, length, length if query is None else bucket_size(len(query), LEAST_ROWS, 1))

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
 from recon.hgcal_clustering.assignment import assign
-from recon.hgcal_clustering.checks import check_points, pad_rows
+from recon.hgcal_clustering.checks import LEAST_ROWS, check_points, pad_rows
 from recon.hgcal_clustering.clue3d import without_small
 from recon.hgcal_clustering.imaging import ImagingConfig
 from recon.hgcal_clustering.projective import find_tiles, pad_tiles
@@ -28,7 +28,6 @@ from recon.types import NOISE, Array, Clusters, DensityClusters
 
 _OPEN, _SEED, _TAKEN = 0, 1, 2
 _ALL_LAYERS = 1000
-_LEAST = 256
 
 
 def sight_distance(here: Mapping[str, Array], there: Mapping[str, Array]) -> Float32[Array, " b"]:
@@ -125,7 +124,7 @@ def multiclusters(
     )
     check_points("layer clusters", position, energy, rows)
     n = len(rows)
-    length = bucket_size(n, _LEAST)
+    length = bucket_size(n, LEAST_ROWS)
     priority = np.empty(n, np.int32)
     priority[np.argsort(-energy, kind="stable")] = np.arange(n)
     pad = partial(pad_rows, length=length)

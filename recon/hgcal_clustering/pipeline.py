@@ -1,7 +1,8 @@
 """The chain of the calorimeter: hits to showers, top to bottom.
 
-    hits -> CLUE in every layer -> layer clusters -> CLUE3D -> tracksters
-    hits -> CLUE in three dimensions              -> tracksters
+    hits -> CLUE in every layer          -> layer clusters -> CLUE3D         -> tracksters
+    hits -> density peaks in every layer -> layer clusters -> lines of sight -> tracksters
+    hits -> CLUE in three dimensions                                         -> tracksters
 
 Searches run as compiled programs on padded arrays; the tiles that limit them are made on the host. `find_showers` is
 what users call: it checks the event, pads it, and returns arrays without padding.
@@ -18,20 +19,21 @@ from jaxtyping import Bool, Int32
 
 from recon.errors import CapacityError, DataError
 from recon.hgcal_clustering.association import hit_clusters
-from recon.hgcal_clustering.checks import check_rechits, pad_rows
+from recon.hgcal_clustering.cell_graph import CellGraph
+from recon.hgcal_clustering.checks import LEAST_ROWS, check_rechits, pad_rows
 from recon.hgcal_clustering.clue3d import clue3d
+from recon.hgcal_clustering.clue_cells import CellCapacity, clue_cells
 from recon.hgcal_clustering.clue_hits import clue_hits
 from recon.hgcal_clustering.clue_layers import clue_layers
 from recon.hgcal_clustering.config import HgcalConfig
+from recon.hgcal_clustering.geometry import EndcapGeometry, load_calorimeter
+from recon.hgcal_clustering.imaging import imaging
 from recon.hgcal_clustering.layer_clusters import layer_clusters
+from recon.hgcal_clustering.multiclusters import multiclusters
 from recon.hgcal_clustering.rows import join_rows
-from recon.hgcal_clustering.sensors import SCINTILLATOR
 from recon.hgcal_clustering.tracksters import make_tracksters
 from recon.padding import bucket_size, pad_event
-from recon.types import NOISE, Calorimeter, CalorimeterEvent, Clusters, DensityClusters, RecHits, Tracksters
-
-LEAST = 256
-"""Shortest array of a program."""
+from recon.types import NOISE, CalorimeterEvent, Clusters, DensityClusters, RecHits, Tracksters
 
 Clock = Callable[[str, Any], None]
 """Called with the name of a step and its result."""
@@ -56,6 +58,9 @@ _tracksters = jax.jit(make_tracksters, static_argnames=("config", "capacity"))
 
 STEPS = (_layer_clusters, _tracksters)
 
+_cell_capacities: dict[int, CellCapacity] = {}
+"""What was enough for former events, so that similar ones are not repeated."""
+
 
 def find_layer_clusters(
     hits: RecHits,
@@ -78,7 +83,7 @@ def find_layer_clusters(
         CapacityError: more layer clusters than `capacity`.
     """
     n = len(hits.valid)
-    length = bucket_size(n, LEAST)
+    length = bucket_size(n, LEAST_ROWS)
     tile = np.zeros(n, bool) if scintillator is None else scintillator
     room = _room("layer clusters", density, capacity)
     made, _ = jax.device_get(
@@ -94,13 +99,51 @@ def find_layer_clusters(
     return Clusters(made.member_cluster[:n], *(column[:count] for column in made[1:]))
 
 
+def cluster_layers(
+    hits: RecHits, config: HgcalConfig, cells: CellGraph | None = None
+) -> tuple[DensityClusters, Bool[np.ndarray, " n"]]:
+    """Group the hits of every layer of both endcaps.
+
+    Args:
+        hits: on the host.
+        config: settings; with a graph of the cells its radii are those of CLUE.
+        cells: graph of the calorimeter; hits are searched by their positions, as if all were in silicon, if not given.
+
+    Returns:
+        The groups, and which hits lie in scintillator tiles.
+
+    Raises:
+        DataError: a cell that the calorimeter does not have, or that has two hits.
+    """
+    tile = in_scintillator(hits, cells)
+    if config.method == "imaging":
+        return imaging(hits, config.imaging, scintillator=tile).core(), tile
+    if cells is None:
+        return clue_layers(hits, config.layers), tile
+    threshold = config.layers.kappa * hits.sigma_noise
+    found = clue_cells(
+        cells,
+        hits.cell,
+        hits.energy,
+        threshold.astype(np.float32),
+        backward=hits.position[:, 2] < 0,
+        valid=hits.valid,
+        known=_cell_capacities,
+    )
+    return found, tile
+
+
 def associate_clusters(clusters: Clusters, config: HgcalConfig) -> DensityClusters:
-    """CLUE3D on the layer clusters of both endcaps, one after the other."""
+    """Put together the layer clusters of both endcaps, one after the other."""
     parts = []
     for side in (-1, 1):
         rows = np.flatnonzero(clusters.valid & (np.sign(clusters.position[:, 2]) == side))
         one = Clusters(clusters.member_cluster, *(column[rows] for column in clusters[1:]))
-        parts.append((clue3d(one, config.clue3d, min_size=config.layer_clusters.min_size), rows))
+        if config.method == "imaging":
+            found = multiclusters(one, config.imaging, min_size=config.layer_clusters.min_size)
+        else:
+            found = clue3d(one, config.clue3d, min_size=config.layer_clusters.min_size)
+        parts.append((found, rows))
     return join_rows(parts, len(clusters.valid))
 
 
@@ -119,7 +162,7 @@ def find_tracksters(
         CapacityError: more tracksters than `capacity`.
     """
     n = len(members.valid)
-    length = bucket_size(n, LEAST)
+    length = bucket_size(n, LEAST_ROWS)
     columns = (pad_rows(np.asarray(c), length) for c in (members.position, members.energy, members.layer))
     room = _room("tracksters", density, capacity)
     made, _ = jax.device_get(
@@ -133,7 +176,7 @@ def find_showers(
     hits: RecHits | CalorimeterEvent,
     config: HgcalConfig | None = None,
     *,
-    calorimeter: Calorimeter | None = None,
+    cells: CellGraph | None = None,
     max_layer_clusters: int | None = None,
     max_tracksters: int | None = None,
     clock: Clock = lambda *_: None,
@@ -143,7 +186,8 @@ def find_showers(
     Args:
         hits: the hits of the event on the host; or the event.
         config: settings; those of CMS if not given.
-        calorimeter: the cells: says which hits lie in scintillator tiles. All are taken for silicon if not given.
+        cells: from `load_cells`: the neighbours of every cell, and which are scintillator tiles. Hits are searched by
+            their positions, as if all were in silicon, if not given.
         max_layer_clusters: refuse events with more; no limit if not given.
         max_tracksters: refuse events with more; no limit if not given.
         clock: sees every step go by.
@@ -170,42 +214,57 @@ def find_showers(
         tracksters = find_tracksters(hits, density, config, capacity=max_tracksters)
         clock("tracksters", tracksters)
         return Showers(tracksters.member_trackster, tracksters, None)
-    tile = in_scintillator(hits, calorimeter)
-    density = clue_layers(hits, config.layers, scintillator=tile)
-    clock("clue in the layers", density)
+    density, tile = cluster_layers(hits, config, cells)
+    clock(f"{'density peaks' if config.method == 'imaging' else 'clue'} in the layers", density)
     clusters = find_layer_clusters(hits, density, config, scintillator=tile, capacity=max_layer_clusters)
     clock("layer clusters", clusters)
     density = associate_clusters(clusters, config)
-    clock("clue3d", density)
+    clock("association", density)
     tracksters = find_tracksters(clusters, density, config, capacity=max_tracksters)
     clock("tracksters", tracksters)
     return Showers(hit_clusters(clusters, tracksters), tracksters, clusters)
 
 
-def in_scintillator(hits: RecHits, calorimeter: Calorimeter | None) -> Bool[np.ndarray, " n"]:
-    """Which hits lie in scintillator tiles; none without a calorimeter.
+def load_cells(config: HgcalConfig | None = None, geometry: EndcapGeometry | None = None) -> CellGraph:
+    """The graph of the cells that `find_showers` takes, from the cache; made first where it lacks it.
+
+    Args:
+        config: settings, whose radii the graph is made for; those of CMS if not given.
+        geometry: which endcap; the final detector if not given.
+    """
+    layers = (config or HgcalConfig()).layers
+    return CellGraph.from_calorimeter(
+        load_calorimeter(geometry or EndcapGeometry()),
+        layers.d_c,
+        tile_d_c=layers.d_c_tiles,
+        outlier_delta_factor=layers.outlier_delta_factor,
+    )
+
+
+def in_scintillator(hits: RecHits, cells: CellGraph | None) -> Bool[np.ndarray, " n"]:
+    """Which hits lie in scintillator tiles; none without cells.
 
     Raises:
         DataError: a cell that the calorimeter does not have.
     """
-    if calorimeter is None:
+    if cells is None:
         return np.zeros(len(hits.valid), bool)
-    cell, n = np.asarray(hits.cell), len(calorimeter.sensor)
-    bad = np.flatnonzero(hits.valid & ((cell < 0) | (cell >= n)))
+    cell, is_tile = np.asarray(hits.cell), np.asarray(cells.is_tile)
+    bad = np.flatnonzero(hits.valid & ((cell < 0) | (cell >= len(is_tile))))
     if bad.size:
         row = int(bad[0])
         raise DataError(
-            f"hits.cell is {int(cell[row])} in row {row}; the calorimeter has the cells 0 to {n - 1} "
+            f"hits.cell is {int(cell[row])} in row {row}; the calorimeter has the cells 0 to {len(is_tile) - 1} "
             f"({bad.size} such rows)"
         )
-    return np.where(hits.valid, calorimeter.sensor[np.where(hits.valid, cell, 0)] == SCINTILLATOR, False)
+    return np.where(hits.valid, is_tile[np.where(hits.valid, cell, 0)], False)
 
 
 def _room(what: str, density: DensityClusters, capacity: int | None) -> int:
     needed = int(density.n_clusters)
     if capacity is not None and needed > capacity:
         raise CapacityError(what, capacity, needed, f"max_{what.replace(' ', '_')}")
-    return bucket_size(needed, LEAST)
+    return bucket_size(needed, LEAST_ROWS)
 
 
 def _padded(density: DensityClusters, length: int) -> DensityClusters:

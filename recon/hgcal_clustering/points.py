@@ -16,7 +16,7 @@ class PointCloud(NamedTuple):
     """Checked points.
 
     Attributes:
-        points: coordinates.
+        points: coordinates, those of one axis next to each other in memory.
         weights: not negative.
         batch: number of the layer or event; `None` where all points belong together.
     """
@@ -49,7 +49,7 @@ def read_points(points: Any, weights: Any = None, batch: Any = None) -> PointClo
         raise DataError(f"weights have the shape {weights.shape}: needed is one for each of {n} points")
     check_weights("weights", weights)
     return PointCloud(
-        np.ascontiguousarray(given, np.float32), weights.astype(np.float32), _read_batch(batch, n)
+        np.asfortranarray(given, np.float32), weights.astype(np.float32), _read_batch(batch, n)
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,11 +51,13 @@ class _Axis(NamedTuple):
         tile: of every point, 0 to n_tiles - 1.
         n_tiles: number of tiles; the last one is followed by the first.
         offsets: where neighbours lie, in tiles.
+        wraps: whether the first tile has a neighbour in the last; else that one is empty.
     """
 
     tile: Int[np.ndarray, " n"]
     n_tiles: int
     offsets: tuple[int, ...]
+    wraps: bool
 
 
 class _Grid(NamedTuple):
@@ -153,7 +155,7 @@ def _grid(
 
 def _tiled_axes(points: np.ndarray, reach: np.ndarray, periods: np.ndarray) -> list[int]:
     """The axes with most tiles, at most three; the first one is not periodic, if there is such a one."""
-    extent = np.ptp(points, 0) if len(points) else np.zeros(points.shape[1])
+    extent = np.array([np.ptp(x) if len(x) else 0.0 for x in points.T], float)
     n_tiles = np.minimum(extent, periods) / reach
     chosen = np.argsort(-n_tiles, kind="stable")[:_TILED_AXES].tolist()
     return sorted(chosen, key=lambda axis: (np.isfinite(periods[axis]), -n_tiles[axis], axis))
@@ -162,31 +164,36 @@ def _tiled_axes(points: np.ndarray, reach: np.ndarray, periods: np.ndarray) -> l
 def _row_axis(x: np.ndarray, reach: float, period: float, limit: int) -> _Axis:
     if np.isfinite(period):
         count = int(np.clip(period // reach, 1, limit))
-        index = np.minimum((np.mod(x.astype(float), period) * (count / period)).astype(np.int64), count - 1)
+        tile, wraps = _periodic_tile(x, period, count), True
     else:
-        tile = np.floor((x.astype(float) - x.min(initial=np.inf)) / reach)
-        # One empty tile at the end keeps the first and the last apart. Where there are more tiles than the limit,
-        # distant ones share a row, which costs time only.
-        count = int(min(tile.max(initial=0) + 2, limit))
-        index = np.mod(tile, count).astype(np.int64)
-    return _Axis(index, count, {1: (0,), 2: (0, 1)}.get(count, (-1, 0, 1)))
+        place = np.floor((x.astype(float) - x.min(initial=np.inf)) / reach)
+        n_tiles = place.max(initial=0) + 2
+        # Where there are more tiles than the limit, distant ones share a row, which costs time only.
+        count, wraps = int(min(n_tiles, limit)), bool(n_tiles > limit)
+        tile = (np.mod(place, count) if wraps else place).astype(np.int64)
+    return _Axis(tile, count, {1: (0,), 2: (0, 1)}.get(count, (-1, 0, 1)), wraps)
+
+
+def _periodic_tile(x: np.ndarray, period: float, count: int) -> np.ndarray:
+    return np.minimum((np.mod(x.astype(float), period) * (count / period)).astype(np.int64), count - 1)
 
 
 def _batch_axis(batch: np.ndarray, batch_reach: int) -> _Axis:
     batch = np.asarray(batch, np.int64)
+    tile = batch - batch.min(initial=np.iinfo(np.int64).max)
     if batch_reach == 0:
-        index = batch - batch.min(initial=0)
-        if index.max(initial=0) >= _MOST_BATCHES:
-            index = np.unique(batch, return_inverse=True)[1]
-        return _Axis(index, int(index.max(initial=0)) + 1, (0,))
-    index = batch - batch.min() if len(batch) else batch
-    count = int(index.max(initial=0)) + 1 + batch_reach
+        if tile.max(initial=0) >= _MOST_BATCHES:
+            tile = np.unique(batch, return_inverse=True)[1]
+        return _Axis(tile, int(tile.max(initial=0)) + 1, (0,), False)
+    count = int(tile.max(initial=0)) + 1 + batch_reach
     if count > _MOST_BATCHES:
         raise DataError(
             f"the batches span {count} numbers: allowed are {_MOST_BATCHES} to search from one to another"
         )
     offsets = tuple(range(-batch_reach, batch_reach + 1))
-    return _Axis(index, count, offsets if count >= len(offsets) else tuple(range(count)))
+    if count < len(offsets):
+        return _Axis(tile, count, tuple(range(count)), True)
+    return _Axis(tile, count, offsets, False)
 
 
 def _fine_axis(x: np.ndarray, reach: float, period: float, limit: int) -> _Axis:
@@ -194,46 +201,60 @@ def _fine_axis(x: np.ndarray, reach: float, period: float, limit: int) -> _Axis:
     width = reach / QUARTERS
     if np.isfinite(period):
         count = int(np.clip(period // width, 1, limit))
-        index = np.minimum((np.mod(x.astype(float), period) * (count / period)).astype(np.int64), count - 1)
         wide = QUARTERS if count > 2 * QUARTERS + 1 else count
-        return _Axis(index, count, (-wide, wide))
+        return _Axis(_periodic_tile(x, period, count), count, (-wide, wide), wide < count)
     place = x.astype(float) - x.min(initial=np.inf)
     width = max(width, place.max(initial=0) / (limit - 2 * QUARTERS - 1))
-    index = (place / width).astype(np.int64) + QUARTERS
-    return _Axis(index, int(index.max(initial=0)) + QUARTERS + 1, (-QUARTERS, QUARTERS))
+    tile = (place / width).astype(np.int64) + QUARTERS
+    return _Axis(tile, int(tile.max(initial=0)) + QUARTERS + 1, (-QUARTERS, QUARTERS), False)
 
 
 def _windows(keys: np.ndarray, grid: _Grid, searching: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(low, high) of every window of the points that search."""
-    fine, rows = grid.fine, grid.rows
-    place = fine.tile[searching]
-    begin, end = place + fine.offsets[0], place + fine.offsets[1] + 1
-    spans = [(np.maximum(begin, 0), np.minimum(end, fine.n_tiles))]
-    if grid.periodic and fine.offsets[1] < fine.n_tiles:
-        # What sticks out at one end of a periodic axis comes in at the other; both ends cannot happen at once.
-        below, over = begin < 0, np.maximum(end - fine.n_tiles, 0)
-        spans.append((np.where(below, begin + fine.n_tiles, 0), np.where(below, fine.n_tiles, over)))
     find = _finder(keys, grid.n_tiles)
+    spans = _spans(grid.fine, grid.fine.tile[searching])
     low, high = [], []
+    for row in _neighbour_rows(grid.rows, searching):
+        row *= grid.fine.n_tiles
+        for begin, end in spans:
+            low.append(find(row + begin))
+            high.append(find(row + end))
+    return np.stack(low), np.stack(high)
+
+
+def _spans(fine: _Axis, place: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Ranges of tiles along the contiguous axis that hold all neighbours: one, or two where it is periodic."""
+    begin, end = place + fine.offsets[0], place + fine.offsets[1] + 1
+    if not fine.wraps:
+        return [(np.maximum(begin, 0), np.minimum(end, fine.n_tiles))]
+    # What sticks out at one end comes in at the other; both ends cannot happen at once.
+    below, over = begin < 0, np.maximum(end - fine.n_tiles, 0)
+    around = np.where(below, begin + fine.n_tiles, 0), np.where(below, fine.n_tiles, over)
+    return [(np.maximum(begin, 0), np.minimum(end, fine.n_tiles)), around]
+
+
+def _neighbour_rows(rows: Sequence[_Axis], searching: np.ndarray) -> Iterator[np.ndarray]:
+    """Numbers of the rows of tiles beside those of the points that search, the own ones included."""
+    tiles = [axis.tile[searching] for axis in rows]
     for offsets in itertools.product(*(axis.offsets for axis in rows)):
-        row = np.zeros(len(searching), np.int64)
-        for axis, offset in zip(rows, offsets, strict=True):
-            index = axis.tile[searching]
-            row = row * axis.n_tiles + (np.mod(index + offset, axis.n_tiles) if offset else index)
-        for first, last in spans:
-            low.append(find(row * fine.n_tiles + first))
-            high.append(find(row * fine.n_tiles + last))
-    shape = (len(low), len(searching))
-    return np.reshape(low, shape).astype(np.int32), np.reshape(high, shape).astype(np.int32)
+        number = np.zeros(len(searching), np.int64)
+        for axis, tile, offset in zip(rows, tiles, offsets, strict=True):
+            moved = tile + offset
+            if axis.wraps and offset:
+                moved += np.where(moved < 0, axis.n_tiles, 0) - np.where(moved >= axis.n_tiles, axis.n_tiles, 0)
+            number *= axis.n_tiles
+            number += moved
+        # One step before the very first row is outside of the table, and as empty.
+        yield np.maximum(number, -1)
 
 
 def _finder(keys: np.ndarray, n_keys: int) -> Callable[[np.ndarray], np.ndarray]:
     """Function (key) -> number of points with smaller keys: a table where it is small, else a binary search."""
     if n_keys > 16 * len(keys) + (1 << 16):
-        return lambda key: np.searchsorted(keys, key)
+        return lambda key: np.searchsorted(keys, key).astype(np.int32)
     start = np.zeros(n_keys + 1, np.int32)
     np.cumsum(np.bincount(keys, minlength=n_keys), out=start[1:])
-    return lambda key: start[key]
+    return lambda key: start[np.maximum(key, 0)]
 
 
 def _longest_first(low: np.ndarray, high: np.ndarray, order: np.ndarray, query: np.ndarray | None) -> Windows:
@@ -245,10 +266,13 @@ def _longest_first(low: np.ndarray, high: np.ndarray, order: np.ndarray, query: 
         place_of = np.empty(n, np.int32)
         place_of[order] = np.arange(n, dtype=np.int32)
         place = place_of[query]
-    length = np.minimum((high - low).clip(0).sum(0), 0xFFFF).astype(np.uint16)
+    length = np.zeros(low.shape[1], np.int32)
+    for begin, end in zip(low, high, strict=True):
+        length += np.maximum(end - begin, 0)
+    length = np.minimum(length, 0xFFFF).astype(np.uint16)
     turns = [
         begin + np.argsort(~length[begin : begin + _NEAR_IN_MEMORY], kind="stable")
         for begin in range(0, len(length), _NEAR_IN_MEMORY)
     ]
     turn = np.concatenate([np.zeros(0, np.int64), *turns])
-    return Windows(place[turn], low[:, turn], high[:, turn])
+    return Windows(place[turn], np.take(low, turn, 1, mode="clip"), np.take(high, turn, 1, mode="clip"))

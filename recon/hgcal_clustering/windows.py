@@ -54,8 +54,9 @@ def sum_over(
 
     def block(here: Fields, slots: _Slots) -> Array:
         def visit(slot: Array, total: Array) -> Array:
-            candidate, inside = slots.candidate(slot)
-            return total + jnp.where(inside, contribution(here, _rows(fields, candidate)), 0)
+            candidate = slots.candidate(slot)
+            added = contribution(here, _rows(fields, jnp.maximum(candidate, 0)))
+            return total + jnp.where(candidate >= 0, added, 0)
 
         return jax.lax.fori_loop(0, slots.longest, visit, jnp.zeros(slots.end.shape[1]))
 
@@ -82,29 +83,29 @@ def nearest_over(
     def block(here: Fields, slots: _Slots) -> tuple[Array, Array]:
         size = slots.end.shape[1]
 
-        def look(slot: Array) -> tuple[Array, Array]:
-            candidate, inside = slots.candidate(slot)
-            apart = distance(here, _rows(fields, candidate))
-            return jnp.where(inside, apart, jnp.inf), rank[candidate]
+        def look(candidate: Array) -> tuple[Array, Array]:
+            there = jnp.maximum(candidate, 0)
+            apart = distance(here, _rows(fields, there))
+            return jnp.where(candidate >= 0, apart, jnp.inf), rank[there]
 
         def visit(slot: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
-            # XLA computes what a loop carries once for each array. The costly part, the look at a candidate, is
-            # therefore carried itself: the comparison with the best so far follows one turn later.
-            best, best_rank, best_slot, apart, its_rank = state
+            # XLA computes what a loop carries once for each array. What is costly, the look at a candidate and the
+            # way to it, is therefore carried itself and used one turn later.
+            best, best_rank, best_slot, apart, its_rank, candidate = state
             better = (apart < best) | ((apart == best) & (its_rank < best_rank))
             return (
                 jnp.minimum(best, apart),
                 jnp.where(better, its_rank, best_rank),
-                jnp.where(better, slot - 1, best_slot),
-                *look(slot),
+                jnp.where(better, slot - 2, best_slot),
+                *look(candidate),
+                slots.candidate(slot),
             )
 
-        nothing = jnp.full(size, jnp.inf)
-        no_rank, no_slot = jnp.full(size, jnp.iinfo(jnp.int32).max, jnp.int32), jnp.full(size, -1, jnp.int32)
+        nothing, no_row = jnp.full(size, jnp.inf), jnp.full(size, -1, jnp.int32)
         # An infinite distance never wins: the rank it is compared with is lower than any.
-        start = (nothing, jnp.full(size, -1, jnp.int32), no_slot, nothing, no_rank)
-        best, _, slot, _, _ = jax.lax.fori_loop(0, slots.longest + 1, visit, start)
-        return jnp.where(slot >= 0, slots.candidate(slot)[0], -1), best
+        start = (nothing, no_row, no_row, nothing, no_row, no_row)
+        best, _, slot, *_ = jax.lax.fori_loop(0, slots.longest + 2, visit, start)
+        return jnp.where(slot >= 0, slots.candidate(slot), -1), best
 
     return _by_blocks(windows, fields, block)
 
@@ -116,13 +117,12 @@ class _Slots(NamedTuple):
     end: Int32[Array, "r b"]
     longest: Int32[Array, ""]
 
-    def candidate(self, slot: Array) -> tuple[Array, Array]:
-        """Row of the point in a slot, and whether there is one."""
+    def candidate(self, slot: Array) -> Array:
+        """Row of the point in a slot, -1 where there is none."""
         shift = self.shift[0]
         for window in range(1, self.shift.shape[0]):
             shift = jnp.where(slot >= self.end[window - 1], self.shift[window], shift)
-        inside = slot < self.end[-1]
-        return jnp.where(inside, shift + slot, 0), inside
+        return jnp.where(slot < self.end[-1], shift + slot, -1)
 
 
 def _slots(low: Array, high: Array) -> _Slots:

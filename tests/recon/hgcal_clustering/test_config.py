@@ -13,6 +13,7 @@ from recon.hgcal_clustering.calibration import CalibrationConfig
 from recon.hgcal_clustering.clue3d import Clue3dConfig
 from recon.hgcal_clustering.clue_hits import HitClueConfig
 from recon.hgcal_clustering.clue_layers import LayerClueConfig
+from recon.hgcal_clustering.imaging import ImagingConfig
 from recon.hgcal_clustering.layer_clusters import LayerClusterConfig
 
 # No part is the default: one that got lost on the way would be noticed.
@@ -22,6 +23,7 @@ UNUSUAL = HgcalConfig(
     layer_clusters=LayerClusterConfig(window=20.0),
     clue3d=Clue3dConfig(sibling_layers=3),
     hits=HitClueConfig(d_c=15.0),
+    imaging=ImagingConfig(radius=30.0),
     calibration=CalibrationConfig(front_layers=28, scale=0.9),
 )
 
@@ -52,7 +54,7 @@ def test_what_is_not_there_is_named():
         HgcalConfig.from_json({"layers": {"speed": 1}})
     with pytest.raises(ConfigError, match=r"Clue3dConfig.density_radius = -1.0"):
         HgcalConfig.from_json({"clue3d": {"density_radius": -1.0}})
-    with pytest.raises(ConfigError, match="method = 'magic'; allowed are clue3d, hits"):
+    with pytest.raises(ConfigError, match="method = 'magic'; allowed are clue3d, hits, imaging"):
         HgcalConfig(method="magic")
 
 

@@ -10,14 +10,15 @@ from recon.errors import CapacityError, DataError
 from recon.hgcal_clustering import HgcalConfig, find_showers
 from recon.hgcal_clustering import pipeline as module
 from recon.hgcal_clustering.calibration import CalibrationConfig
+from recon.hgcal_clustering.cell_graph import CellGraph
+from recon.hgcal_clustering.geometry import EndcapGeometry, build_calorimeter
 from recon.hgcal_clustering.metrics import ShowerSelection, evaluate_event, rate
-from recon.hgcal_clustering.sensors import SCINTILLATOR
-from recon.types import NOISE, Calorimeter
+from recon.types import NOISE, RecHits
 from tests.reference.toy_showers import take_hits, toy_event
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
-METHODS = [HgcalConfig(), HgcalConfig(method="hits")]
+METHODS = [HgcalConfig(), HgcalConfig(method="hits"), HgcalConfig(method="imaging")]
 each_method = pytest.mark.parametrize("config", METHODS, ids=lambda config: config.method)
 
 
@@ -167,31 +168,69 @@ def test_limits_one_too_small_are_named(event):
         find_showers(event, max_tracksters=n_tracksters - 1)
 
 
-def calorimeter_of(sensor):
-    n = len(sensor)
-    floats, numbers = np.ones(n, np.float32), np.asarray(sensor, np.int32)
-    return Calorimeter(
-        np.ones((n, 3), np.float32), numbers, numbers, *[floats] * 3, *[floats] * 3, np.ones((n, 2))
+@pytest.fixture(scope="module")
+def cells():
+    """(calorimeter, graph) of a wedge of three layers."""
+    geometry = EndcapGeometry(n_layers=3, phi_min=0.0, phi_max=0.3)
+    calorimeter = build_calorimeter(geometry)
+    return calorimeter, CellGraph.from_calorimeter(calorimeter, cache=False)
+
+
+def hits_in_cells(calorimeter, seed=1, n=400):
+    rng = np.random.default_rng(seed)
+    cell = rng.choice(np.flatnonzero(np.hypot(*calorimeter.position.T[:2]) < 600), n, replace=False).astype(
+        np.int32
+    )
+    return RecHits(
+        calorimeter.position[cell],
+        rng.exponential(0.05, n).astype(np.float32),
+        calorimeter.layer[cell],
+        cell,
+        calorimeter.sigma_noise[cell],
+        np.ones(n, bool),
     )
 
 
-def test_sensors_come_from_the_calorimeter(event):
-    n = len(event.hits.energy)
-    sensor = np.where(np.arange(10) % 2, SCINTILLATOR, 0)
-    cell = (np.arange(n) % 10).astype(np.int32)
-    hits = event.hits._replace(cell=cell)
-    np.testing.assert_array_equal(module.in_scintillator(hits, calorimeter_of(sensor)), cell % 2 == 1)
+def test_cells_give_the_same_as_positions(cells):
+    calorimeter, graph = cells
+    hits = hits_in_cells(calorimeter)
+    mirrored = hits._replace(position=hits.position * np.array([1, 1, -1], np.float32))
+    for one in (hits, mirrored):
+        by_cell, by_position = find_showers(one, cells=graph), find_showers(one)
+        assert len(by_cell.clusters.valid) == len(by_position.clusters.valid) > 50
+        # On a lattice many hits are at the same distance, where cells and positions choose another one.
+        np.testing.assert_array_equal(by_cell.clusters.seed, by_position.clusters.seed)
+        joined = [showers.clusters.member_cluster >= 0 for showers in (by_cell, by_position)]
+        np.testing.assert_array_equal(*joined)
+
+
+def test_cells_that_are_not_there_are_named(cells):
+    calorimeter, graph = cells
+    hits = hits_in_cells(calorimeter)
+    cell = hits.cell.copy()
+    cell[7] = graph.n_cells
+    with pytest.raises(
+        DataError, match=rf"hits.cell is {graph.n_cells} in row 7; the calorimeter has the cells 0 to"
+    ):
+        find_showers(hits._replace(cell=cell), cells=graph)
+    cell[7] = cell[6]
+    with pytest.raises(DataError, match="cell"):
+        find_showers(hits._replace(cell=cell), cells=graph)
+    off = np.arange(len(cell)) != 7
+    assert find_showers(hits._replace(cell=cell, valid=off), cells=graph).hit_trackster[7] == NOISE
+
+
+def test_tiles_are_known_by_their_cells(cells):
+    calorimeter, graph = cells
+    hits = hits_in_cells(calorimeter)
+    is_tile = np.zeros(graph.n_cells, bool)
+    is_tile[hits.cell[5]] = True
+    assert np.flatnonzero(module.in_scintillator(hits, graph._replace(is_tile=is_tile))).tolist() == [5]
     assert not module.in_scintillator(hits, None).any()
-    cell[7] = 10
-    with pytest.raises(DataError, match=r"hits.cell is 10 in row 7; the calorimeter has the cells 0 to 9"):
-        module.in_scintillator(hits, calorimeter_of(sensor))
-    cell[7] = -1
-    off = hits._replace(valid=np.arange(n) != 7)
-    assert not module.in_scintillator(off, calorimeter_of(sensor))[7]
 
 
 def test_clock_sees_the_steps(event):
-    for config, expected in zip(METHODS, (4, 2), strict=True):
+    for config, expected in zip(METHODS, (4, 2, 4), strict=True):
         seen = []
         find_showers(event, config, clock=lambda name, _, seen=seen: seen.append(name))
         assert len(seen) == expected

@@ -123,7 +123,9 @@ def test_charges_bend_to_opposite_sides():
 
 def test_the_other_endcap_is_the_mirror_image():
     forward = reach_endcap(particles([[2.0, 1.0, 9.0]], charge=1, vertex=(0, 0, 30.0)), FACE, EVERYWHERE, 1)
-    backward = reach_endcap(particles([[2.0, 1.0, -9.0]], charge=1, vertex=(0, 0, -30.0)), FACE, EVERYWHERE, -1)
+    backward = reach_endcap(
+        particles([[2.0, 1.0, -9.0]], charge=1, vertex=(0, 0, -30.0)), FACE, EVERYWHERE, -1
+    )
     for name in forward._fields:
         np.testing.assert_allclose(getattr(forward, name), getattr(backward, name), err_msg=name)
 

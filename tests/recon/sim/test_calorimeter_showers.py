@@ -107,7 +107,9 @@ def test_spots_lie_around_the_path(rng):
 
 def test_displaced_sources_shift_the_spots(rng):
     incident = straight(50.0, 1)
-    sources = Sources(np.zeros(1, np.int64), np.array([50.0]), np.zeros(1), np.array([70.0]), np.array([-40.0]))
+    sources = Sources(
+        np.zeros(1, np.int64), np.array([50.0]), np.zeros(1), np.array([70.0]), np.array([-40.0])
+    )
     spots = electromagnetic_spots(incident, sources, LAYERS, rng)
     assert np.median(spots.x) == pytest.approx(970.0, abs=3.0)
     assert np.median(spots.y) == pytest.approx(-40.0, abs=3.0)
