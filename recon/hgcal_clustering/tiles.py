@@ -241,9 +241,7 @@ def _neighbour_rows(rows: Sequence[_Axis], searching: np.ndarray) -> Iterator[np
         for axis, tile, offset in zip(rows, tiles, offsets, strict=True):
             moved = tile + offset
             if axis.wraps and offset:
-                moved += np.where(moved < 0, axis.n_tiles, 0) - np.where(
-                    moved >= axis.n_tiles, axis.n_tiles, 0
-                )
+                moved += np.where(moved < 0, axis.n_tiles, 0) - np.where(moved >= axis.n_tiles, axis.n_tiles, 0)
             number *= axis.n_tiles
             number += moved
         # One step before the very first row is outside of the table, and as empty.
