@@ -28,6 +28,22 @@ COMMANDS = {
         "recon.hgcal_clustering.commands.simulate:simulate",
         "make showers in an HGCAL endcap and the hits they leave",
     ),
+    ("reconstruct", "hgcal"): (
+        "recon.hgcal_clustering.commands.reconstruct:reconstruct",
+        "find the showers in a file of hits, or the clusters of points",
+    ),
+    ("evaluate", "hgcal"): (
+        "recon.hgcal_clustering.commands.evaluate:evaluate",
+        "compare found showers with the true particles",
+    ),
+    ("display", "hgcal"): (
+        "recon.hgcal_clustering.commands.display:display",
+        "draw the showers of an event as PNG and as a page in 3D",
+    ),
+    ("export", "hgcal"): (
+        "recon.hgcal_clustering.commands.export:export",
+        "write CLUE and CLUE3D as artefacts for serving",
+    ),
     ("train", "tracking"): ("recon.tracking.commands.train:train", "train a track finder"),
     ("evaluate", "tracking"): (
         "recon.tracking.commands.evaluate:evaluate",

@@ -1,4 +1,4 @@
-"""What the reports of all tasks are written with: numbers as text, tables for console and Markdown, JSON without NaN."""
+"""What the reports of all tasks are written with: numbers as text, tables, JSON without NaN."""
 
 from __future__ import annotations
 

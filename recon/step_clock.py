@@ -41,3 +41,28 @@ def mean_seconds(events: Sequence[Mapping[str, float]]) -> dict[str, float]:
         for step, cpu in event.items():
             total[step] += cpu / len(events)
     return dict(total)
+
+
+class Compilations:
+    """Counts what JAX traces and compiles, so that a time can be told from that of a first call.
+
+    Example:
+        >>> import jax
+        >>> with Compilations() as compilations:
+        ...     _ = jax.jit(lambda x: 3 * x + 1)(2.0)
+        >>> compilations.count > 0
+        True
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> Compilations:
+        jax.monitoring.register_event_duration_secs_listener(self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        jax.monitoring.unregister_event_duration_listener(self._hear)
+
+    def _hear(self, event: str, seconds: float, **_: Any) -> None:
+        self.count += event.startswith("/jax/core/compile/")
