@@ -19,6 +19,7 @@ from recon.hgcal_clustering.assignment import assign
 from recon.hgcal_clustering.clue import Radii, read_radii
 from recon.hgcal_clustering.density import Measure, SortedPoints, densities, nearest_higher
 from recon.hgcal_clustering.distances import Kernel, Metric, as_kernel, as_metric
+from recon.hgcal_clustering.tiles import Tiles
 from recon.hgcal_clustering.windows import Windows
 from recon.types import NOISE, Array, DensityClusters
 
@@ -102,6 +103,24 @@ def radii_of(
         ConfigError: settings out of range.
     """
     return read_radii(d_c, outlier_delta_factor, seeding_distance, compat)
+
+
+def tiles_padded(
+    points: Float32[Array, "n d"], valid: Bool[Array, " n"], batch: Int32[Array, " n"] | None = None
+) -> Tiles:
+    """Do what `recon.hgcal_clustering.tiles.search_tiles` does inside a program.
+
+    The windows of a point hold all that are within 1 along every axis.
+
+    Args:
+        points: coordinates in units of the reach; those of padding may be anything.
+        valid: false for padding, which has no windows and lies in none.
+        batch: windows hold points of the own batch only.
+    """
+    points = jnp.where(valid[:, None], points, 0)
+    row = jnp.arange(points.shape[0], dtype=jnp.int32)
+    own = jnp.zeros_like(row) if batch is None else batch
+    return Tiles(*_tiles(points, jnp.where(valid, 0, _LAST), own, row, jnp.float32(1), Metric()))
 
 
 class _Rows(NamedTuple):

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Int, Int32
 
+from recon.geometry import array_namespace
 from recon.hgcal_clustering.tiles import Tiles, pad_windows, search_tiles
 from recon.types import NOISE, Array
 
@@ -81,19 +82,20 @@ def find_tiles(
     projected = np.concatenate([position[:, :2] / depth, layer[:, None]], 1)
     plane = float(depth.min(initial=np.inf))
     radius = float(np.hypot(*projected[:, :2].T).min(initial=np.inf)) * plane
-    across = reach * _stretch(reach, radius) / plane if len(layer) else 1.0
+    across = reach * float(stretch(reach, radius)) / plane if len(layer) else 1.0
     # Half a layer more: whole numbers must not fall victim to rounding.
     limits = (across, across, layers + 0.5)
     return search_tiles(projected, limits, rank=np.arange(len(layer)), query=query)
 
 
-def _stretch(distance: float, radius: float) -> float:
+def stretch(distance: float, radius: float | Array) -> float | Array:
     """How much longer a straight line can be than CMS's transverse distance, whose arc is at the radius of the other.
 
     With a and b = r d(phi) its radial and azimuthal part, the square of the line is a^2 + b^2 (1 + a / r) at most,
     where d(phi) is at most pi and a b^2 at most 0.385 times the cube of the distance.
     """
-    return math.sqrt(1 + min(0.385 * distance / radius if radius > 0 else math.inf, math.pi / 2))
+    xp = array_namespace(radius)
+    return xp.sqrt(1 + xp.minimum(0.385 * distance / xp.maximum(radius, 1e-9), math.pi / 2))
 
 
 def pad_tiles(tiles: Tiles, n_points: int, n_queries: int) -> Tiles:

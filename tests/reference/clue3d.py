@@ -7,20 +7,21 @@ import math
 import numpy as np
 
 
-def transverse2(position, i, j):
+def transverse2(position):
     """Squared distance of j from i in the plane of i, mm^2: along the radius, and along the arc at j's radius."""
-    r_i = math.hypot(*position[i, :2])
-    r_j = math.hypot(*position[j, :2]) * abs(position[i, 2] / position[j, 2])
-    phi_i, phi_j = (math.atan2(position[k, 1], position[k, 0]) for k in (i, j))
-    return (r_i - r_j) ** 2 + (r_j * math.remainder(phi_i - phi_j, 2 * math.pi)) ** 2
+    slope = np.hypot(position[:, 0], position[:, 1]) / np.abs(position[:, 2])
+    phi = np.arctan2(position[:, 1], position[:, 0])
+    turn = np.angle(np.exp(1j * (phi[:, None] - phi[None])))
+    line, arc = slope[:, None] - slope[None], slope[None] * turn
+    return position[:, 2, None] ** 2 * (line**2 + arc**2)
 
 
 def clue3d(position, energy, layer, config):
     """(ids, rho, nearest_higher, is_seed) with the defaults' meaning of CMSSW; ids of small tracksters are -1."""
     n = len(energy)
     position, energy = position.astype(float), energy.astype(float)
-    layers = [[abs(int(layer[i]) - int(layer[j])) for j in range(n)] for i in range(n)]
-    apart = [[transverse2(position, i, j) for j in range(n)] for i in range(n)]
+    layers = np.abs(layer[:, None].astype(int) - layer[None]).tolist()
+    apart = transverse2(position).tolist()
     rho = energy.copy()
     for i in range(n):
         for j in range(n):
