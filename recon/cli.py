@@ -20,6 +20,10 @@ COMMANDS = {
         "recon.tracking.commands.demo:demo",
         "collisions to tracks beside ACTS, with pictures, in minutes",
     ),
+    ("demo", "hgcal"): (
+        "recon.hgcal_clustering.commands.demo:demo",
+        "particles to showers in the HGCAL, with pictures, in a minute",
+    ),
     ("simulate", "tracking"): (
         "recon.tracking.commands.simulate:simulate",
         "make collisions and the hits they leave",

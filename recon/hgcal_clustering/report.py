@@ -133,7 +133,7 @@ def summary_rows(results: Sequence[FinderResult], selection: ShowerSelection) ->
         for name, label in RATES.items()
     ]
     rows += [("purity", [format_number(_purity(r)["median"]) for r in results])]
-    for found_only, ending in ((True, ""), (False, ", all particles")):
+    for found_only, ending in ((True, ""), (False, ", all")):
         each = [_energy(r, found_only=found_only) for r in results]
         for name in ("response", "resolution"):
             texts = [_with_error(energy[name], energy[f"{name}_error"]) for energy in each]

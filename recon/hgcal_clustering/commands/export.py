@@ -8,10 +8,9 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from recon.commands import console, progress_bars
-from recon.hgcal_clustering.commands.options import Settings, settings_of
+from recon.hgcal_clustering.commands.options import Settings, load_graph, settings_of
 from recon.hgcal_clustering.export import HIT_BUCKETS, LAYERS, export_chain, export_layers
 from recon.hgcal_clustering.geometry import EndcapGeometry
-from recon.hgcal_clustering.pipeline import load_cells
 from recon.hgcal_clustering.remote import MODEL
 
 
@@ -39,9 +38,7 @@ def export(
     detector = EndcapGeometry(name=geometry)
     config = settings_of("clue3d", settings, detector)
     with progress_bars() as report:
-        report("neighbours of the cells", 0, 1)
-        cells = load_cells(config, detector)
-        report("neighbours of the cells", 1, 1)
+        cells = load_graph(detector, config, report)
         kinds = {"chain": (export_chain, MODEL), "layers": (export_layers, LAYERS)}
         written = [
             kinds[part][0](

@@ -139,7 +139,19 @@ def cells_of(source: Source, config: HgcalConfig, report: Report) -> CellGraph |
     # Cells of CMS are attached by position: two hits may share one where the geometries differ.
     if source.geometry is None or source.file.nano or config.method == "hits":
         return None
+    return load_graph(source.geometry, config, report)
+
+
+def load_graph(geometry: EndcapGeometry, config: HgcalConfig, report: Report) -> CellGraph:
+    """The graph of the cells of a detector; it takes half a minute to make, and is kept in the cache."""
     report("neighbours of the cells", 0, 1)
-    graph = load_cells(config, source.geometry)
+    radii = (config.layers.d_c, config.layers.d_c_tiles, config.layers.outlier_delta_factor)
+    if (graph := _loaded.get((geometry, *radii))) is None:
+        # One at a time: a graph takes hundreds of megabytes.
+        _loaded.clear()
+        graph = _loaded[(geometry, *radii)] = load_cells(config, geometry)
     report("neighbours of the cells", 1, 1)
     return graph
+
+
+_loaded: dict[tuple[EndcapGeometry, float, float, float], CellGraph] = {}
