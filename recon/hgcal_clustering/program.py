@@ -8,12 +8,13 @@ clusters.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Bool, Float, Float32, Int32
 
 from recon.hgcal_clustering.assignment import assign
 from recon.hgcal_clustering.clue import Radii, read_radii
@@ -72,7 +73,10 @@ def clue_padded(
     # Padding comes after everything else, in a batch of its own.
     key = jnp.where(valid, 0, _LAST)
     rank = _rank(key, points, weights) if compat == "paper" else jnp.arange(n, dtype=jnp.int32)
-    order, windows = _tiles(points, key, own, rank, jnp.max(jnp.stack([*map(jnp.asarray, radii)])), metric)
+    farthest = jnp.max(jnp.stack([*map(jnp.asarray, radii)]))
+    # The reach of a metric grows with the radius.
+    reach = farthest * jnp.asarray(metric.reach(1.0, n_axes), jnp.float32)
+    order, windows = sort_into_tiles(points, valid, own, rank, reach, metric.periods(n_axes))
     measure = Measure(jnp.asarray(metric.on_axes(n_axes)), jnp.asarray(kernel.parameters, jnp.float32))
     in_order = SortedPoints(tuple(points[order].T), weights[order], rank[order])
     threshold = jnp.broadcast_to(jnp.asarray(rho_c, jnp.float32), (n,))
@@ -146,16 +150,38 @@ def _rank(key: Array, points: Array, weights: Array) -> Int32[Array, " n"]:
     return jnp.zeros(n, jnp.int32).at[order].set(row, unique_indices=True)
 
 
-def _tiles(
-    points: Array, key: Array, batch: Array, rank: Array, radius: Array, metric: Metric
+def sort_into_tiles(
+    points: Float32[Array, "n d"],
+    valid: Bool[Array, " n"],
+    batch: Int32[Array, " n"],
+    rank: Int32[Array, " n"],
+    reach: Float32[Array, " d"],
+    periods: Float[np.ndarray, " d"] | None = None,
 ) -> tuple[Int32[Array, " n"], Windows]:
+    """Order points so that all within reach of a point lie in a few ranges, inside a program.
+
+    The counterpart of `recon.hgcal_clustering.tiles.search_tiles`.
+
+    Args:
+        points: coordinates; finite, for padding too.
+        valid: false for padding, which comes last and finds nothing.
+        batch: points of different batches do not see each other.
+        rank: unique numbers, the order of points at the same place.
+        reach: how far apart neighbours are along each coordinate at most.
+        periods: after which a coordinate comes back to itself; nowhere if not given.
+
+    Returns:
+        Row of every point in the order of the tiles, and the windows of all points in that order.
+    """
     n, n_axes = points.shape
-    periods = metric.periods(n_axes)
-    # The reach of a metric grows with the radius.
-    reach = radius * jnp.asarray(metric.reach(1.0, n_axes), jnp.float32) * (1 + 1e-5)
+    periods = np.full(n_axes, np.inf) if periods is None else periods
+    # Distances are computed in single precision: a tile is wider than the reach by more than their rounding.
+    reach = reach * (1 + 1e-5)
+    # Padding comes after everything else.
+    key = jnp.where(valid, 0, _LAST)
     tiled = sorted(range(n_axes), key=lambda axis: (bool(np.isfinite(periods[axis])), axis))[:_TILED_AXES]
     first, *others = tiled
-    tiles = [_tile(points[:, axis], key == 0, reach[axis], periods[axis]) for axis in others]
+    tiles = [_tile(points[:, axis], valid, reach[axis], periods[axis]) for axis in others]
     x = points[:, first]
     x = jnp.mod(x, periods[first]) if np.isfinite(periods[first]) else x
     keys = (key, batch, *(tile for tile, _ in tiles))
@@ -183,7 +209,7 @@ def _tile(x: Array, valid: Array, reach: Array, period: float) -> tuple[Array, A
 def _windows(rows: _Rows, reach: Array) -> tuple[Int32[Array, "r n"], Int32[Array, "r n"]]:
     """Windows of all points, in the order of the tiles."""
     here = rows.keys[0] == 0
-    low, high = [], []
+    wanted, begins, ends, exist = [], [], [], []
     for step in rows.steps:
         keys, exists = list(rows.keys), here
         for axis, (offset, count) in enumerate(zip(step, rows.counts, strict=True), start=2):
@@ -193,11 +219,15 @@ def _windows(rows: _Rows, reach: Array) -> tuple[Int32[Array, "r n"], Int32[Arra
                 moved = keys[axis] + offset
                 keys[axis] = jnp.where(count == 0, moved, jnp.mod(moved, jnp.maximum(count, 1)))
         for begin, end in _spans(rows.x, reach, rows.period):
-            first = _count_below(rows, tuple(keys), begin, inclusive=False)
-            last = _count_below(rows, tuple(keys), end, inclusive=True)
-            low.append(first)
-            high.append(jnp.where(exists, last, first))
-    return jnp.stack(low), jnp.stack(high)
+            wanted.append(keys)
+            begins.append(begin)
+            ends.append(end)
+            exist.append(exists)
+    # All windows in one loop: a loop each would take most of a minute to compile.
+    keys = [jnp.stack(column) for column in zip(*wanted, strict=True)]
+    low = _count_below(rows, keys, jnp.stack(begins), inclusive=False)
+    high = _count_below(rows, keys, jnp.stack(ends), inclusive=True)
+    return low, jnp.where(jnp.stack(exist), high, low)
 
 
 def _spans(x: Array, reach: Array, period: float) -> list[tuple[Array, Array]]:
@@ -216,9 +246,11 @@ def _spans(x: Array, reach: Array, period: float) -> list[tuple[Array, Array]]:
     ]
 
 
-def _count_below(rows: _Rows, keys: tuple[Array, ...], x: Array, *, inclusive: bool) -> Int32[Array, " n"]:
-    """Number of points before a place in the sort by (keys, x), those at the place counted or not."""
-    n = x.shape[0]
+def _count_below(
+    rows: _Rows, keys: Sequence[Int32[Array, "r n"]], x: Float32[Array, "r n"], *, inclusive: bool
+) -> Int32[Array, "r n"]:
+    """Number of points before places in the sort by (keys, x), those at the place counted or not."""
+    n = x.shape[1]
 
     def is_below(at: Array) -> Array:
         there = rows.x[at]
@@ -234,5 +266,5 @@ def _count_below(rows: _Rows, keys: tuple[Array, ...], x: Array, *, inclusive: b
         below = is_below(jnp.minimum(middle, n - 1)) & (low < high)
         return jnp.where(below, middle + 1, low), jnp.where(below | (low >= high), high, middle)
 
-    start = jnp.zeros(n, jnp.int32), jnp.full(n, n, jnp.int32)
+    start = jnp.zeros(x.shape, jnp.int32), jnp.full(x.shape, n, jnp.int32)
     return jax.lax.fori_loop(0, n.bit_length(), halve, start)[0] if n else start[0]
