@@ -68,6 +68,12 @@ def random_event(calorimeter, n, seed=0, ties=True):
     return cell, energy.astype(np.float32), rng.integers(7, 11, len(cell)).astype(np.float32)
 
 
+def ordered_event(calorimeter, n, seed):
+    """The same in the order of the cells, as the function for programs wants it."""
+    event = random_event(calorimeter, n, seed)
+    return tuple(column[np.argsort(event[0])] for column in event)
+
+
 def twin_pairs(calorimeter, cell, reach=2.0):
     """(i, j, distance in units of the radius) of all pairs of hits, by the definition of the table."""
     position = calorimeter.position[cell].astype(float)
@@ -106,7 +112,11 @@ def fast_twin_pairs(calorimeter, cell, reach=2.0):
 
 
 def twin_clusters(calorimeter, cell, energy, rho_c, reach=2.0):
-    pairs = twin_pairs(calorimeter, cell, reach) if len(cell) < 3000 else fast_twin_pairs(calorimeter, cell, reach)
+    pairs = (
+        twin_pairs(calorimeter, cell, reach)
+        if len(cell) < 3000
+        else fast_twin_pairs(calorimeter, cell, reach)
+    )
     return twin.clue(
         np.zeros((len(cell), 1)),
         energy,
@@ -262,7 +272,7 @@ def test_endcaps_and_padding(wedge):
 
 def test_inside_a_program(wedge):
     calorimeter, graph = wedge
-    events = [random_event(calorimeter, 700, seed) for seed in (1, 2)]
+    events = [ordered_event(calorimeter, 700, seed) for seed in (1, 2)]
     size, capacity = 1024, CellCapacity(200, 900)
 
     def padded(column):
@@ -288,7 +298,7 @@ def test_inside_a_program(wedge):
 
 def test_export(wedge):
     calorimeter, graph = wedge
-    columns = random_event(calorimeter, 700, 3)
+    columns = ordered_event(calorimeter, 700, 3)
     n, capacity = len(columns[0]), CellCapacity(200, 300)
 
     def program(tables, hits):
@@ -304,7 +314,7 @@ def test_export(wedge):
 
 def test_capacities(wedge):
     calorimeter, graph = wedge
-    columns = random_event(calorimeter, 700, 4)
+    columns = ordered_event(calorimeter, 700, 4)
     n = len(columns[0])
     expected = clue_cells(graph, *columns)
     ones = np.ones(n, bool)
