@@ -26,7 +26,11 @@ _OUTER_CONE = np.array([(3210.5, 1523.3), (3877.5, 1753.2), (4562.0, 2634.5), (5
 _MIXED_RADIUS = (1537.05,) * 4 + (1378.52,) * 2 + (1207.60,) * 4 + (1045.90,) * 4
 """Radius where the scintillator begins in the last 14 layers, mm: radMixL0 to radMixL13."""
 _FINE_RADIUS, _MEDIUM_RADIUS = 700.0, 1000.0
-"""Where 120 um and where 200 um sensors end, mm (CMS-TDR-019, table of the active thicknesses)."""
+"""Where 120 um and where 200 um sensors end, mm: nominal radii, rounded.
+
+Deposits of the Geant4 reference rise by half, as from 200 to 300 um, at 990 mm (layer 24 at eta = 2); the first radius
+has no such test. The fits rad100200 and rad200300 of CMSSW's v17, 720 and 1180 mm in CE-E, put the second elsewhere.
+"""
 
 
 class Layers(NamedTuple):

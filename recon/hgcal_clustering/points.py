@@ -48,9 +48,7 @@ def read_points(points: Any, weights: Any = None, batch: Any = None) -> PointClo
     if weights.shape != (n,):
         raise DataError(f"weights have the shape {weights.shape}: needed is one for each of {n} points")
     check_weights("weights", weights)
-    return PointCloud(
-        np.asfortranarray(given, np.float32), weights.astype(np.float32), _read_batch(batch, n)
-    )
+    return PointCloud(np.asfortranarray(given, np.float32), weights.astype(np.float32), _read_batch(batch, n))
 
 
 def check_weights(name: str, weights: np.ndarray) -> None:

@@ -215,10 +215,10 @@ def _windows(keys: np.ndarray, grid: _Grid, searching: np.ndarray) -> tuple[np.n
     spans = _spans(grid.fine, grid.fine.tile[searching])
     low, high = [], []
     for row in _neighbour_rows(grid.rows, searching):
-        row *= grid.fine.n_tiles
+        first = row * grid.fine.n_tiles
         for begin, end in spans:
-            low.append(find(row + begin))
-            high.append(find(row + end))
+            low.append(find(first + begin))
+            high.append(find(first + end))
     return np.stack(low), np.stack(high)
 
 
@@ -241,7 +241,9 @@ def _neighbour_rows(rows: Sequence[_Axis], searching: np.ndarray) -> Iterator[np
         for axis, tile, offset in zip(rows, tiles, offsets, strict=True):
             moved = tile + offset
             if axis.wraps and offset:
-                moved += np.where(moved < 0, axis.n_tiles, 0) - np.where(moved >= axis.n_tiles, axis.n_tiles, 0)
+                moved += np.where(moved < 0, axis.n_tiles, 0) - np.where(
+                    moved >= axis.n_tiles, axis.n_tiles, 0
+                )
             number *= axis.n_tiles
             number += moved
         # One step before the very first row is outside of the table, and as empty.

@@ -1,6 +1,7 @@
-"""Simulation: proton collisions (Pythia 8) through a tracking detector (ACTS Fatras).
+"""Simulation: proton collisions (Pythia 8) through a tracking detector (ACTS Fatras) or into a calorimeter.
 
-Needs the `sim` extra. Nothing heavy is imported before a function needs it.
+Collisions and the tracking detector need the `sim` extra; showers in the calorimeter, which are a parametrisation, do
+not. Nothing heavy is imported before a function needs it.
 """
 
 from __future__ import annotations

@@ -25,16 +25,18 @@ CONVERSION_DEPTH = 9.0 / 7.0
 """Mean depth that a photon goes before it converts, radiation lengths."""
 SIGNAL = 69.5
 """Minimum ionising particles a GeV and radiation length where a shower of unit length would be sampled."""
-SIGNAL_BEHIND_COPPER, SIGNAL_IN_STEEL = 0.892, 0.532
-"""Relative to sensors behind lead: sensors behind the cooling plates of CE-E, and those of CE-H."""
+SIGNAL_BEHIND_COPPER, SIGNAL_BEHIND_THICK_LEAD, SIGNAL_IN_STEEL = 0.892, 1.03, 0.532
+"""Relative to sensors behind lead: sensors behind the cooling plates of CE-E, behind its last, thicker sheets of lead
+(more than 1.2 radiation lengths), and those of CE-H. They decide whether deeper showers give more signal or less, and
+with it the constant term of the resolution."""
 SPOT, SPOT_SHAPE = 2.17, 2.0
 """Mean energy of a spot in minimum ionising particles, and the shape of its gamma distribution."""
 
 # Maximum T and shape a of the longitudinal profile against l = ln(E / E_c).
 _MAXIMUM = (-1.735, 1.075)
 _SHAPE = (1.051, 0.537)
-_MAXIMUM_SPREAD = (2.12, -2.506, 1.245)
-_SHAPE_SPREAD = (2.52, -0.0844, 0.790)
+_MAXIMUM_SPREAD = (2.06, -2.506, 1.245)
+_SHAPE_SPREAD = (2.44, -0.0844, 0.790)
 _CORRELATION = 0.805
 _MAXIMUM_FLOOR, _SHAPE_FLOOR, _SPREAD_CEILING = 0.8, 1.4, 0.7
 """Below 0.3 GeV the formulae would leave the range they were made for."""
@@ -106,7 +108,7 @@ def electromagnetic_spots(
     maximum, shape = _longitudinal(sources.energy, rng)
     borders = layer_borders(layers.x0)
     depth = np.maximum(borders * slope[:, None] - sources.start[:, None], 0.0)
-    share = np.diff(gammainc(shape[:, None], ((shape - 1.0) / maximum)[:, None] * depth), axis=1)
+    share = layer_shares(maximum, shape, depth)
     expected = SIGNAL * sources.energy[:, None] * share * (_layer_signal(layers) / np.diff(borders))
     source, layer, count = draw_counts(expected / SPOT, rng)
     reached = layers.x0[layer] * slope[source] - sources.start[source]
@@ -153,6 +155,22 @@ def around_path(
     return x, y
 
 
+def layer_shares(
+    maximum: Float64[np.ndarray, " s"], shape: Float64[np.ndarray, " s"], depth: Float64[np.ndarray, "s b"]
+) -> Float64[np.ndarray, "s l"]:
+    """Integrate the gamma distribution t^(a-1) exp(-(a-1) t / T) over the slices between depths.
+
+    Args:
+        maximum: depth T of the maximum.
+        shape: a, above 1.
+        depth: borders of the slices, in the unit of the maximum.
+
+    Returns:
+        The share of every slice in the whole integral.
+    """
+    return np.diff(gammainc(shape[:, None], ((shape - 1.0) / maximum)[:, None] * depth), axis=1)
+
+
 def layer_borders(depth: Float64[np.ndarray, " l"]) -> Float64[np.ndarray, " l+1"]:
     """Cut the depth halfway between the sensors: what is deposited in a slice is what its sensor samples."""
     middle = 0.5 * (depth[1:] + depth[:-1])
@@ -194,8 +212,9 @@ def _spread(
 def _layer_signal(layers: Layers) -> Float64[np.ndarray, " l"]:
     """How much the sensors of a layer see of a shower, relative to sensors behind lead."""
     layer = np.arange(len(layers.z))
-    behind_copper = np.where(layer % 2 == 1, SIGNAL_BEHIND_COPPER, 1.0)
-    return np.where(layer < layers.n_electromagnetic, behind_copper, SIGNAL_IN_STEEL)
+    behind_lead = np.where(np.diff(layers.x0, prepend=0.0) > 1.2, SIGNAL_BEHIND_THICK_LEAD, 1.0)
+    in_front = np.where(layer % 2 == 1, SIGNAL_BEHIND_COPPER, behind_lead)
+    return np.where(layer < layers.n_electromagnetic, in_front, SIGNAL_IN_STEEL)
 
 
 def draw_counts(

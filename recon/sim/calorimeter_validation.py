@@ -43,7 +43,7 @@ MINIMAL_DEPOSIT = 1e-3
 _WEDGE = EndcapGeometry(phi_min=0.0, phi_max=1.9)
 _PAIR_ENERGY = 3.62e-6
 """MeV to free an electron in silicon."""
-_SCINTILLATOR_DEPOSIT = 0.56
+_SCINTILLATOR_DEPOSIT = 0.54
 """MeV that a minimum ionising particle leaves in 3 mm of scintillator: 2 MeV/cm, somewhat quenched."""
 _N_RINGS = 80
 

@@ -44,8 +44,7 @@ def simulate(
 
     Args:
         output: ROOT file to write.
-        particles: of the hard scatter: photon, electron, muon, pion, kaon, neutron, separated by commas; or ttbar; or
-            none.
+        particles: of the hard scatter: photon, electron, muon, pion, kaon, neutron, with commas; or ttbar, none.
         n_particles: single particles in an event.
         energy_min: of the single particles, GeV; the same as energy-max for a fixed energy.
         energy_max: of the single particles, GeV.
@@ -88,14 +87,14 @@ def simulate(
     )
     console.print(f"a parametrisation: {DESCRIPTION}")
     n_cells, n_layers = _prepare_cells(EndcapGeometry(name=geometry))
-    totals: dict[str, float] = {"events": 0, "hits": 0, "energy": 0.0, "particles": 0}
+    totals: dict[str, int | float] = {"events": 0, "hits": 0, "energy": 0.0, "particles": 0}
     metadata = {"program": f"recon {__version__}", **_describe(config)}
     output.parent.mkdir(parents=True, exist_ok=True)
     with progress_bars() as report:
         stream = _counted(simulate_calorimeter(config, report), totals)
         write_rechits(output, stream, layout=layout, metadata=metadata, n_layers=n_layers, n_cells=n_cells)
-    n_events, n_hits = int(totals["events"]), int(totals["hits"])
-    console.print(f"{n_events} events with {n_hits:,} hits, {totals['energy'] / 1e3:,.2f} TeV, in {output}")
+    tev = totals["energy"] / 1e3
+    console.print(f"{totals['events']} events with {totals['hits']:,} hits, {tev:,.2f} TeV, in {output}")
     write_json(json, metadata | totals | {"output": str(output)})
 
 
@@ -109,13 +108,15 @@ def _prepare_cells(geometry: EndcapGeometry) -> tuple[int, int]:
     path, begin = calorimeter_path(geometry), time.perf_counter()
     missing = not path.exists()
     calorimeter = load_calorimeter(geometry)
-    if missing:
+    if missing and path.exists():
         took, size = time.perf_counter() - begin, path.stat().st_size / 1e6
         console.print(f"{len(calorimeter.layer):,} cells made in {took:.1f} s, {size:.0f} MB in {path}")
     return len(calorimeter.layer), len(calorimeter.layer_z)
 
 
-def _counted(source: Iterator[CalorimeterEvent], totals: dict[str, float]) -> Iterator[CalorimeterEvent]:
+def _counted(
+    source: Iterator[CalorimeterEvent], totals: dict[str, int | float]
+) -> Iterator[CalorimeterEvent]:
     for event in source:
         totals["events"] += 1
         totals["hits"] += len(event.hits.energy)

@@ -41,7 +41,7 @@ def particles(momentum, charge=0, pdg=22, mass=0.0, vertex=(0.0, 0.0, 0.0)):
 
 def test_names_of_guns():
     assert parse_particles("photon, pion") == ("photon", "pion")
-    with pytest.raises(ConfigError, match="'tauon' is unknown; allowed: photon, .*ttbar, none"):
+    with pytest.raises(ConfigError, match=r"'tauon' is unknown; allowed: photon, .*ttbar, none"):
         parse_particles("photon,tauon")
     with pytest.raises(ConfigError, match="unknown"):
         parse_particles("")

@@ -18,6 +18,7 @@ from recon.sim.calorimeter_showers import (
     electromagnetic_spots,
     join,
     layer_borders,
+    layer_shares,
     path_factor,
 )
 
@@ -91,7 +92,10 @@ def test_showers_begin_where_their_source_does(rng):
 
 
 def test_showers_get_longer_with_the_logarithm_of_the_energy(rng):
-    depth = [LAYERS.x0[showers(straight(energy, 200), rng).layer].mean() for energy in (5.0, 50.0, 500.0)]
+    depth = [
+        LAYERS.x0[showers(straight(energy, n), rng).layer].mean()
+        for energy, n in ((5.0, 400), (50.0, 150), (500.0, 40))
+    ]
     assert np.diff(depth) == pytest.approx([np.log(10.0)] * 2, rel=0.25)
 
 
@@ -146,3 +150,49 @@ def test_points_around_a_path_keep_their_distance(rng):
     radius = rng.uniform(0.0, 50.0, 300)
     x, y = around_path(straight(1.0, 1), np.zeros(300, np.int64), np.full(300, 3300.0), radius, rng)
     np.testing.assert_allclose(np.hypot(x - 900.0, y), radius, atol=1e-9)
+
+
+def test_layers_get_the_integral_of_the_profile():
+    """A slow twin: the share of a layer is the numerical integral of the gamma distribution over its slice."""
+    maximum, shape = 6.0, 4.0
+    borders = layer_borders(LAYERS.x0)
+    depth = np.linspace(0.0, borders[-1], 200_001)
+    rate = (shape - 1.0) / maximum
+    density = (rate * depth) ** (shape - 1.0) * rate * np.exp(-rate * depth) / 6.0
+    step = depth[1] - depth[0]
+    slow = np.histogram(depth, borders, weights=density * step)[0]
+    (fast,) = layer_shares(np.array([maximum]), np.array([shape]), borders[None])
+    np.testing.assert_allclose(fast, slow, atol=1e-4)
+    assert depth[density.argmax()] == pytest.approx(maximum, abs=1e-3)
+
+
+def test_soft_showers_are_finite(rng):
+    """Far below the energies that the formulae were made for."""
+    for energy in (0.0, 1e-4, 0.01, 0.1, 1.0):
+        spots = showers(straight(energy, 50), rng)
+        assert all(np.isfinite(column).all() for column in spots)
+        assert (spots.energy >= 0.0).all()
+
+
+def test_response_hardly_depends_on_the_energy(rng):
+    response = [
+        weighted_energy(showers(straight(energy, n), rng), n).mean() / energy
+        for energy, n in ((0.5, 6000), (5.0, 1500), (100.0, 100))
+    ]
+    np.testing.assert_allclose(response, np.mean(response), rtol=0.04)
+
+
+def test_relative_width_falls_with_the_energy(rng):
+    widths = []
+    for energy, n in ((2.0, 4000), (50.0, 500)):
+        seen = weighted_energy(showers(straight(energy, n), rng), n)
+        widths.append(seen.std() / seen.mean())
+    # 23 % / sqrt(E) with a constant term below one per cent.
+    np.testing.assert_allclose(widths, [0.163, 0.0325], rtol=0.12)
+
+
+def test_late_parts_of_a_shower_are_wider(rng):
+    spots = showers(straight(100.0, 40), rng)
+    radius = np.hypot(spots.x - 900.0, spots.y)
+    early, late = (np.median(radius[(spots.layer >= a) & (spots.layer < b)]) for a, b in ((3, 8), (18, 24)))
+    assert late > 2.0 * early
