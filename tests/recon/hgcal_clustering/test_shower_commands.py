@@ -174,7 +174,7 @@ def test_points_of_a_csv_file(tmp_path, capsys):
     table = np.loadtxt(output, delimiter=",", skiprows=1)
     assert output.read_text().startswith("x0,x1,x2,weight,cluster_ids,is_seed\n")
     given = read_point_cloud(path)
-    wanted = clue(given.points, given.weight, d_c=3, rho_c=4)
+    wanted = clue(given.points, given.weight, d_c=3.0, rho_c=4.0)
     np.testing.assert_array_equal(table[:, 4], wanted.ids)
     np.testing.assert_array_equal(table[:, 5], wanted.is_seed)
     tree = json.loads(summary.read_text())
