@@ -237,7 +237,8 @@ def _cluster_table(
     table = ClusterTable(
         energy=pairs.cluster_energy,
         size=pairs.cluster_size,
-        eta=_eta(np.stack(moments, -1)),
+        # Without a cluster, bincount counts in integers.
+        eta=_eta(np.stack(moments, -1).astype(np.float64)),
         pileup=np.full(n, float(pileup)),
         score=score,
         fake=made_by == 0,
