@@ -159,7 +159,7 @@ def evaluate_event(
     label = np.where(event.hits.valid, hit_cluster, NOISE)
     pairs = associate(energy, event.truth, label)
     found = agreement(pairs)
-    quoted = pairs.cluster_energy if energies is None else np.asarray(energies, np.float64)
+    quoted = np.asarray(pairs.cluster_energy if energies is None else energies, np.float64)
     if len(quoted) < len(pairs.cluster_energy):
         raise DataError(
             f"{len(quoted)} energies for {len(pairs.cluster_energy)} clusters; needed is one each"
@@ -237,7 +237,8 @@ def _cluster_table(
     table = ClusterTable(
         energy=pairs.cluster_energy,
         size=pairs.cluster_size,
-        eta=_eta(np.stack(moments, -1)),
+        # Without a cluster, bincount counts in integers.
+        eta=_eta(np.stack(moments, -1).astype(np.float64)),
         pileup=np.full(n, float(pileup)),
         score=score,
         fake=made_by == 0,

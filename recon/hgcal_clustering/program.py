@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int32
+from jaxtyping import Bool, Float32, Int32
 
 from recon.hgcal_clustering.assignment import assign
 from recon.hgcal_clustering.clue import Radii, read_radii
@@ -73,10 +73,7 @@ def clue_padded(
     # Padding comes after everything else, in a batch of its own.
     key = jnp.where(valid, 0, _LAST)
     rank = _rank(key, points, weights) if compat == "paper" else jnp.arange(n, dtype=jnp.int32)
-    farthest = jnp.max(jnp.stack([*map(jnp.asarray, radii)]))
-    # The reach of a metric grows with the radius.
-    reach = farthest * jnp.asarray(metric.reach(1.0, n_axes), jnp.float32)
-    order, windows = sort_into_tiles(points, valid, own, rank, reach, metric.periods(n_axes))
+    order, windows = _tiles(points, key, own, rank, jnp.max(jnp.stack([*map(jnp.asarray, radii)])), metric)
     measure = Measure(jnp.asarray(metric.on_axes(n_axes)), jnp.asarray(kernel.parameters, jnp.float32))
     in_order = SortedPoints(tuple(points[order].T), weights[order], rank[order])
     threshold = jnp.broadcast_to(jnp.asarray(rho_c, jnp.float32), (n,))
@@ -150,38 +147,16 @@ def _rank(key: Array, points: Array, weights: Array) -> Int32[Array, " n"]:
     return jnp.zeros(n, jnp.int32).at[order].set(row, unique_indices=True)
 
 
-def sort_into_tiles(
-    points: Float32[Array, "n d"],
-    valid: Bool[Array, " n"],
-    batch: Int32[Array, " n"],
-    rank: Int32[Array, " n"],
-    reach: Float32[Array, " d"],
-    periods: Float[np.ndarray, " d"] | None = None,
+def _tiles(
+    points: Array, key: Array, batch: Array, rank: Array, radius: Array, metric: Metric
 ) -> tuple[Int32[Array, " n"], Windows]:
-    """Order points so that all within reach of a point lie in a few ranges, inside a program.
-
-    The counterpart of `recon.hgcal_clustering.tiles.search_tiles`.
-
-    Args:
-        points: coordinates; finite, for padding too.
-        valid: false for padding, which comes last and finds nothing.
-        batch: points of different batches do not see each other.
-        rank: unique numbers, the order of points at the same place.
-        reach: how far apart neighbours are along each coordinate at most.
-        periods: after which a coordinate comes back to itself; nowhere if not given.
-
-    Returns:
-        Row of every point in the order of the tiles, and the windows of all points in that order.
-    """
     n, n_axes = points.shape
-    periods = np.full(n_axes, np.inf) if periods is None else periods
-    # Distances are computed in single precision: a tile is wider than the reach by more than their rounding.
-    reach = reach * (1 + 1e-5)
-    # Padding comes after everything else.
-    key = jnp.where(valid, 0, _LAST)
+    periods = metric.periods(n_axes)
+    # The reach of a metric grows with the radius.
+    reach = radius * jnp.asarray(metric.reach(1.0, n_axes), jnp.float32) * (1 + 1e-5)
     tiled = sorted(range(n_axes), key=lambda axis: (bool(np.isfinite(periods[axis])), axis))[:_TILED_AXES]
     first, *others = tiled
-    tiles = [_tile(points[:, axis], valid, reach[axis], periods[axis]) for axis in others]
+    tiles = [_tile(points[:, axis], key == 0, reach[axis], periods[axis]) for axis in others]
     x = points[:, first]
     x = jnp.mod(x, periods[first]) if np.isfinite(periods[first]) else x
     keys = (key, batch, *(tile for tile, _ in tiles))

@@ -74,10 +74,13 @@ def unpack_showers(hits: RecHits, outputs: Outputs) -> Showers:
             )
     hit_cluster = np.full(len(hits.valid), NOISE, np.int32)
     hit_cluster[used] = outputs["hit_cluster"]
-    *columns, seed = (outputs[name] for name in CLUSTERS)
-    clusters = Clusters(hit_cluster, *columns, used[seed].astype(np.int32), np.ones(n_clusters, bool))
+    layered = {name.removeprefix("cluster_"): outputs[name] for name in CLUSTERS}
+    # Rows of the hits that were sent become rows of the event.
+    layered["seed"] = used[layered["seed"]].astype(np.int32)
+    clusters = Clusters(member_cluster=hit_cluster, **layered, valid=np.ones(n_clusters, bool))
     member = outputs["cluster_trackster"]
-    tracksters = Tracksters(member, *(outputs[name] for name in TRACKSTERS), np.ones(n_tracksters, bool))
+    found = {name.removeprefix("trackster_"): outputs[name] for name in TRACKSTERS}
+    tracksters = Tracksters(member_trackster=member, **found, valid=np.ones(n_tracksters, bool))
     return Showers(np.append(member, np.int32(NOISE))[hit_cluster], tracksters, clusters)
 
 

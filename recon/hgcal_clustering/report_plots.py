@@ -128,8 +128,8 @@ def write_plots(
         for variable in _LABELS:
             name = f"{measure}_vs_{variable}"
             points = _measured({finder: found[name] for finder, found in each.items()})
-            y_range = efficiency_range(points) if measure == "purity" else None
-            files |= _draw(directory, name, points, variable, ylabel, title, y_range)
+            shown = efficiency_range(points) if measure == "purity" else None
+            files |= _draw(directory, name, points, variable, ylabel, title, shown)
     times = {result.name: result.cpu_seconds for result in results if result.cpu_seconds}
     if times:
         files["cpu_time"] = directory / "cpu_time.png"

@@ -70,10 +70,11 @@ def read_calorimeter_file(
         ConfigError: a NanoAOD-like file without `layer_z`.
         DataError: as the readers of both kinds.
     """
-    limits = {"entry_start": entry_start, "entry_stop": entry_stop}
     if not file.nano:
-        yield from root_rechits.read_rechits(file.path, **limits)
+        yield from root_rechits.read_rechits(file.path, entry_start=entry_start, entry_stop=entry_stop)
         return
     if layer_z is None:
         raise ConfigError(f"{file.path} says nothing of layers: name the geometry of its hits")
-    yield from root_nano_rechits.read_nano_rechits(file.path, layer_z, **limits)
+    yield from root_nano_rechits.read_nano_rechits(
+        file.path, layer_z, entry_start=entry_start, entry_stop=entry_stop
+    )

@@ -214,17 +214,17 @@ def _stored(columns: Mapping[str, np.ndarray], number: int) -> StoredShowers:
     clusters = None
     if "hit_cluster" in columns:
         clusters = Clusters(
-            columns["hit_cluster"],
-            stacked(("cluster_x", "cluster_y", "cluster_z")),
-            *(columns[f"cluster_{name}"] for name in ("energy", "size", "layer", "seed")),
-            np.ones(len(columns["cluster_x"]), bool),
+            member_cluster=columns["hit_cluster"],
+            position=stacked(("cluster_x", "cluster_y", "cluster_z")),
+            **{name: columns[f"cluster_{name}"] for name in ("energy", "size", "layer", "seed")},
+            valid=np.ones(len(columns["cluster_x"]), bool),
         )
     tracksters = Tracksters(
-        columns["cluster_trackster" if clusters is not None else "hit_trackster"],
-        stacked(("trackster_x", "trackster_y", "trackster_z")),
-        stacked(_AXES).reshape(n, 3, 3),
-        stacked(_VARIANCES),
-        *(columns[f"trackster_{name}"] for name in ("energy", "regressed_energy", "size", "seed")),
-        np.ones(n, bool),
+        member_trackster=columns["cluster_trackster" if clusters is not None else "hit_trackster"],
+        position=stacked(("trackster_x", "trackster_y", "trackster_z")),
+        axes=stacked(_AXES).reshape(n, 3, 3),
+        variance=stacked(_VARIANCES),
+        **{name: columns[f"trackster_{name}"] for name in ("energy", "regressed_energy", "size", "seed")},
+        valid=np.ones(n, bool),
     )
     return StoredShowers(number, columns["hit_trackster"], tracksters, clusters)

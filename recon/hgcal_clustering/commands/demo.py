@@ -60,7 +60,9 @@ def demo(
     points = [WorkingPoint(name, settings_of(name, None, source.geometry)) for name in METHODS]
     selection = ShowerSelection()
     results = compare([source], points, selection)
-    title = f"Showers in {events} endcap{'s' if events > 1 else ''} of the HGCAL with {pileup} pile-up collisions"
+    title = (
+        f"Showers in {events} endcap{'s' if events > 1 else ''} of the HGCAL with {pileup} pile-up collisions"
+    )
     written = write_report(output, results, title=title, selection=selection)
     console.print(summary_table(results, selection, title))
     with progress_bars() as report:

@@ -8,13 +8,10 @@ import pytest
 
 from recon.hgcal_clustering import chain
 from recon.hgcal_clustering.cell_graph import CellGraph
-from recon.hgcal_clustering.clue3d import clue3d
 from recon.hgcal_clustering.config import HgcalConfig
 from recon.hgcal_clustering.pipeline import find_showers
-from recon.hgcal_clustering.program import sort_into_tiles
 from recon.padding import pad_event
 from recon.types import NOISE, RecHits
-from tests.recon.hgcal_clustering.showers_by_hand import along_a_line, join, random_event
 from tests.recon.hgcal_clustering.wedge_events import wedge_event
 from tests.reference.toy_showers import take_hits
 
@@ -25,7 +22,6 @@ LENGTH = 1024
 
 _showers = jax.jit(chain.shower_chain, static_argnames=("config", "capacity"))
 _layers = jax.jit(chain.layer_chain, static_argnames=("config", "capacity"))
-_clue3d = jax.jit(chain.clue3d_padded, static_argnames=("config", "min_size"))
 
 
 @pytest.fixture(scope="module")
@@ -131,58 +127,8 @@ def test_negative_energies_count_as_none(cells, events):
         assert_same(ours, theirs)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_clue3d_in_a_program(seed):
-    clusters = random_event(seed)
-    n = len(clusters.valid)
-    wanted = clue3d(clusters, CONFIG.clue3d)
-    longer = pad_event(clusters, {"c": 512})
-    found = jax.device_get(_clue3d(longer, CONFIG.clue3d, min_size=2))
-    assert (found.ids[n:] == NOISE).all()
-    found = found._replace(**{name: getattr(found, name)[:n] for name in found._fields[:5]})
-    assert int(wanted.n_clusters) >= 3
-    assert int(found.n_clusters) == int(wanted.n_clusters)
-    for name in ("ids", "is_seed", "nearest_higher"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name), err_msg=name)
-    np.testing.assert_allclose(found.rho, wanted.rho, rtol=1e-5)
-
-
-def test_clue3d_by_hand():
-    """Two showers far apart, in either endcap the same one: four tracksters, numbered by their seeds."""
-    layers = np.arange(5, 12)
-    position, energy, layer = along_a_line(0.2, 0.3, layers, 1.0)
-    energy = energy * (1 + 0.1 * np.arange(7))
-    other = along_a_line(0.4, -2.0, layers, 1.0)[0]
-    mirror = [np.array([1.0, 1.0, -1.0]) * place for place in (position, other)]
-    clusters = join(*((place, energy, layer) for place in (position, other, *mirror)))
-    found = jax.device_get(_clue3d(pad_event(clusters, {"c": 512}), CONFIG.clue3d, min_size=2))
-    assert found.ids[:28].tolist() == np.repeat([0, 1, 2, 3], 7).tolist()
-    # The density of the last but one is 1.5 + 0.2 (1.0 + ... + 1.4 + 1.6), above 1.6 + 0.2 (1.1 + ... + 1.5).
-    assert np.flatnonzero(found.is_seed).tolist() == [5, 12, 19, 26]
-    np.testing.assert_allclose(found.rho[[5, 6]], [3.02, 2.9], rtol=1e-6)
-
-
 def test_events_of_one_size_share_a_program(cells, events):
     run(cells, events[0].hits)
     before = _showers._cache_size()
     run(cells, events[2].hits)
     assert _showers._cache_size() == before
-
-
-def test_tiles_hold_all_neighbours(rng):
-    """Windows of the program against all pairs."""
-    n, reach = 200, np.array([0.1, 0.2, 1.5], np.float32)
-    points = np.stack([rng.random(n), rng.random(n), rng.integers(0, 6, n)], 1).astype(np.float32)
-    batch, valid = rng.integers(0, 2, n).astype(np.int32), rng.random(n) < 0.9
-    rank = np.arange(n, dtype=np.int32)
-    order, windows = jax.device_get(jax.jit(sort_into_tiles)(points, valid, batch, rank, reach))
-    place = np.argsort(order)
-    near = (np.abs(points[:, None] - points[None]) <= reach).all(-1) & (batch[:, None] == batch[None])
-    for row in np.flatnonzero(valid):
-        begin, end = windows.low[:, place[row]], windows.high[:, place[row]]
-        seen = [order[slot] for low, high in zip(begin, end, strict=True) for slot in range(low, high)]
-        assert len(seen) == len(set(seen))
-        assert set(np.flatnonzero(near[row] & valid)) <= set(seen)
-        assert valid[seen].all()
-    padding = place[~valid]
-    assert (windows.high[:, padding] <= windows.low[:, padding]).all()
