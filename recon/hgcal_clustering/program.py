@@ -118,7 +118,7 @@ def tiles_padded(
     points = jnp.where(valid[:, None], points, 0)
     row = jnp.arange(points.shape[0], dtype=jnp.int32)
     own = jnp.zeros_like(row) if batch is None else batch
-    return Tiles(*sort_into_tiles(points, valid, own, row, jnp.ones(points.shape[1], jnp.float32)))
+    return Tiles(*_tiles(points, jnp.where(valid, 0, _LAST), own, row, jnp.float32(1), Metric()))
 
 
 class _Rows(NamedTuple):
