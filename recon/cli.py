@@ -29,6 +29,10 @@ COMMANDS = {
         "make showers in an HGCAL endcap and the hits they leave",
     ),
     ("train", "tracking"): ("recon.tracking.commands.train:train", "train a track finder"),
+    ("train", "hgcal"): (
+        "recon.hgcal_clustering.commands.train:train",
+        "tune the clustering of showers, or train its network",
+    ),
     ("evaluate", "tracking"): (
         "recon.tracking.commands.evaluate:evaluate",
         "compare found tracks with the truth and with ACTS",
