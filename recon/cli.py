@@ -49,6 +49,10 @@ COMMANDS = {
         "write CLUE and CLUE3D as artefacts for serving",
     ),
     ("train", "tracking"): ("recon.tracking.commands.train:train", "train a track finder"),
+    ("train", "hgcal"): (
+        "recon.hgcal_clustering.commands.train:train",
+        "tune the clustering of showers, or train its network",
+    ),
     ("evaluate", "tracking"): (
         "recon.tracking.commands.evaluate:evaluate",
         "compare found tracks with the truth and with ACTS",

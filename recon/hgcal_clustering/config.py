@@ -10,14 +10,17 @@ from typing import Any
 from recon.errors import ConfigError
 from recon.hgcal_clustering.calibration import CalibrationConfig
 from recon.hgcal_clustering.clue3d import Clue3dConfig
+from recon.hgcal_clustering.clue_clusters import ClusterClueConfig
 from recon.hgcal_clustering.clue_hits import HitClueConfig
 from recon.hgcal_clustering.clue_layers import LayerClueConfig
+from recon.hgcal_clustering.hybrid import HybridConfig
 from recon.hgcal_clustering.imaging import ImagingConfig
 from recon.hgcal_clustering.layer_clusters import LayerClusterConfig
 from recon.settings import from_tree
 
-METHODS = ("clue3d", "hits", "imaging")
-"""Layer clusters and CLUE3D, CLUE on hits in three dimensions, or density peaks along lines of sight."""
+METHODS = ("clue3d", "hits", "imaging", "clusters", "hybrid")
+"""Layer clusters and CLUE3D, CLUE on hits in three dimensions, density peaks along lines of sight, CLUE on layer
+clusters in three dimensions, or its seeds and a network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,8 @@ class HgcalConfig:
         clue3d: association of layer clusters.
         hits: CLUE on hits in three dimensions.
         imaging: density peaks in the layers and their association.
+        clusters: CLUE on layer clusters in three dimensions.
+        hybrid: seeds and a network on layer clusters.
         calibration: regressed energy.
     """
 
@@ -40,6 +45,8 @@ class HgcalConfig:
     clue3d: Clue3dConfig = field(default_factory=Clue3dConfig)
     hits: HitClueConfig = field(default_factory=HitClueConfig)
     imaging: ImagingConfig = field(default_factory=ImagingConfig)
+    clusters: ClusterClueConfig = field(default_factory=ClusterClueConfig)
+    hybrid: HybridConfig = field(default_factory=HybridConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
     hits -> CLUE in every layer          -> layer clusters -> CLUE3D         -> tracksters
     hits -> density peaks in every layer -> layer clusters -> lines of sight -> tracksters
     hits -> CLUE in three dimensions                                         -> tracksters
+    hits -> CLUE in every layer          -> layer clusters -> CLUE in three dimensions, or seeds and a network -> ...
 
 Searches run as compiled programs on padded arrays; the tiles that limit them are made on the host. `find_showers` is
 what users call: it checks the event, pads it, and returns arrays without padding.
@@ -23,14 +24,17 @@ from recon.hgcal_clustering.cell_graph import CellGraph
 from recon.hgcal_clustering.checks import LEAST_ROWS, check_rechits, pad_rows
 from recon.hgcal_clustering.clue3d import clue3d
 from recon.hgcal_clustering.clue_cells import CellCapacity, clue_cells
+from recon.hgcal_clustering.clue_clusters import clue_clusters
 from recon.hgcal_clustering.clue_hits import clue_hits
 from recon.hgcal_clustering.clue_layers import clue_layers
 from recon.hgcal_clustering.config import HgcalConfig
 from recon.hgcal_clustering.geometry import EndcapGeometry, load_calorimeter
+from recon.hgcal_clustering.hybrid import condense
 from recon.hgcal_clustering.imaging import imaging
 from recon.hgcal_clustering.layer_clusters import layer_clusters
 from recon.hgcal_clustering.multiclusters import multiclusters
 from recon.hgcal_clustering.rows import join_rows
+from recon.hgcal_clustering.shipped import load_network
 from recon.hgcal_clustering.tracksters import make_tracksters
 from recon.padding import bucket_size, pad_event
 from recon.types import NOISE, CalorimeterEvent, Clusters, DensityClusters, RecHits, Tracksters
@@ -141,6 +145,10 @@ def associate_clusters(clusters: Clusters, config: HgcalConfig) -> DensityCluste
         one = Clusters(clusters.member_cluster, *(column[rows] for column in clusters[1:]))
         if config.method == "imaging":
             found = multiclusters(one, config.imaging, min_size=config.layer_clusters.min_size)
+        elif config.method == "clusters":
+            found = clue_clusters(one, config.clusters)
+        elif config.method == "hybrid":
+            found = condense(one, load_network(config.hybrid.weights, config.hybrid.network), config.hybrid)
         else:
             found = clue3d(one, config.clue3d, min_size=config.layer_clusters.min_size)
         parts.append((found, rows))

@@ -1,0 +1,199 @@
+"""`recon train hgcal`: parameters by gradient and the network, a few updates each on tiny events; models."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from recon.errors import ConfigError, DataError
+from recon.hgcal_clustering import HgcalConfig, find_showers, training
+from recon.hgcal_clustering.clue_clusters import ClusterClueConfig
+from recon.hgcal_clustering.pipeline import associate_clusters, find_tracksters
+from recon.hgcal_clustering.shipped import HgcalModel, load_model, load_network, model_names, save_model
+from recon.hgcal_clustering.training import TrainingConfig, run_settings
+from recon.hgcal_clustering.training_data import calibrate, matched_showers, prepare, sides
+from recon.hgcal_clustering.tuning import (
+    TunedClue,
+    TuningWindow,
+    tuned_config,
+    tuning_loss,
+    tuning_windows,
+)
+from recon.io.root_rechits import write_rechits
+from tests.recon.hgcal_clustering.condensing import two_showers
+from tests.reference.toy_showers import toy_event
+
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
+
+@pytest.fixture(scope="module")
+def windows():
+    event = two_showers(seed=2, energies=(1.0, 2.0))
+    return tuning_windows(event, ClusterClueConfig(), energy_min=15.0, size=128, slots=48)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("events") / "toy.root"
+    events = [toy_event(seed=seed, showers=8, n_layers=20) for seed in range(4)]
+    write_rechits(path, [event._replace(number=i) for i, event in enumerate(events)])
+    return path
+
+
+def test_windows(windows):
+    assert len(windows) == 2
+    for window in windows:
+        n = int((window.energy > 0).sum())
+        assert n >= 40
+        assert (np.diff(window.energy[:n]) <= 0).all()
+        assert (window.neighbours[n:] == -1).all()
+        assert window.hottest.sum() == len(set(window.particle[window.particle >= 0]))
+        assert set(window.particle[n:]) <= {-1}
+
+
+def test_start_is_the_settings():
+    config = ClusterClueConfig(d_c=17.0, rho_c=2.5)
+    assert tuned_config(TunedClue(config), config) == config
+
+
+def test_gradient_against_finite_differences(windows):
+    window = jax.tree.map(jnp.asarray, windows[0])
+
+    def value(logarithm):
+        module = TunedClue(ClusterClueConfig())
+        module.logarithm[...] = logarithm
+        return tuning_loss(module, window, jax.random.key(0))[0]
+
+    start = TunedClue(ClusterClueConfig()).logarithm[...]
+    slope = jax.grad(value)(start)
+    assert np.isfinite(slope).all()
+    assert (np.abs(slope) > 1e-4).all()
+    for index in range(len(start)):
+        step = jnp.zeros(len(start)).at[index].set(5e-3)
+        measured = (value(start + step) - value(start - step)) / 1e-2
+        assert float(slope[index]) == pytest.approx(float(measured), rel=0.05, abs=2e-3)
+
+
+def test_padding_does_not_count(windows):
+    def padded(column, fill):
+        return np.concatenate([column, np.full((64, *column.shape[1:]), fill, column.dtype)])
+
+    fills = (0, 0, 0, -1, False, -1)
+    longer = TuningWindow(*(padded(c, f) for c, f in zip(windows[0], fills, strict=True)))
+    module = TunedClue(ClusterClueConfig())
+    one, two = (
+        float(tuning_loss(module, jax.tree.map(jnp.asarray, w), jax.random.key(0))[0])
+        for w in (windows[0], longer)
+    )
+    assert one == pytest.approx(two, rel=1e-5)
+
+
+def test_every_epoch_sees_everything():
+    seen = [training.item_of_step("abcde", 3, step) for step in range(10)]
+    assert sorted(seen[:5]) == sorted(seen[5:]) == list("abcde")
+
+
+def test_prepared_events(file):
+    event = toy_event(seed=1, showers=5, n_layers=20)
+    made = prepare(event, HgcalConfig(), None)
+    assert made.shares.energy.sum() <= event.hits.energy.sum() * (1 + 1e-5)
+    key = made.shares.cluster * len(made.energy) + made.shares.particle
+    assert (np.diff(key) > 0).all()
+    with pytest.raises(DataError, match="has no truth to learn from"):
+        prepare(event._replace(truth=None), HgcalConfig(), None)
+
+
+def test_sides():
+    event = two_showers()
+    turned = event.clusters.position.copy()
+    turned[:10, 2] *= -1
+    parts = list(sides(event.clusters._replace(position=turned)))
+    assert [int(part.valid.sum()) for part in parts] == [10, 270]
+
+
+def test_calibration_puts_the_response_right():
+    events = [two_showers(seed=seed, energies=(1.0 + seed / 4, 2.0)) for seed in range(6)]
+    doubled = [event._replace(energy=2 * event.energy) for event in events]
+    config = HgcalConfig(method="clusters")
+    raw = matched_showers(doubled[0], config, 15.0)
+    np.testing.assert_allclose(raw.energy / raw.true_energy, 0.5, atol=0.06)
+    fitted = replace(config, calibration=calibrate(doubled, config))
+    showers = find_tracksters(doubled[0].clusters, associate_clusters(doubled[0].clusters, config), fitted)
+    np.testing.assert_allclose(np.sort(showers.regressed_energy)[-2:], np.sort(doubled[0].energy)[-2:], rtol=0.05)
+
+
+@pytest.mark.parametrize("kind", ["tuned", "hybrid"])
+def test_train_and_use(kind, file, tmp_path):
+    config = TrainingConfig(
+        train=(file,),
+        output=tmp_path / "run",
+        model=kind,
+        steps=6,
+        checkpoint_every=3,
+        energy_min=1.0,
+        window=256,
+        slots=32,
+        hidden=8,
+        progress=False,
+    )
+    said = []
+    model = training.train(config, said.append)
+    assert "4 events" in said[1]
+    assert model.card.startswith(f"# Showers in a high-granularity calorimeter: {kind}")
+    again = load_model(tmp_path / "run" / "model")
+    assert again.config == model.config
+    assert sorted(again.weights) == sorted(model.weights)
+    showers = find_showers(toy_event(seed=9, showers=5, n_layers=20), again.config)
+    assert len(showers.tracksters.energy) >= 2
+    # The same command once more has nothing left to do and gives the same.
+    resumed = training.train(config)
+    assert resumed.config == model.config
+    for name, array in model.weights.items():
+        np.testing.assert_array_equal(array, resumed.weights[name])
+
+
+@pytest.fixture(autouse=True)
+def _without_cells(monkeypatch):
+    monkeypatch.setattr(training, "load_cells", lambda *_: None)
+
+
+def test_settings_of_a_run(file, tmp_path):
+    config = TrainingConfig(train=(file,), output=tmp_path)
+    tree = json.loads(json.dumps(run_settings(config)))
+    assert tree["train"] == ["toy.root"]
+    assert "output" not in tree
+    with pytest.raises(ConfigError, match="no file to train on"):
+        TrainingConfig(train=(), output=tmp_path)
+    with pytest.raises(ConfigError, match="steps = 0"):
+        replace(config, steps=0)
+
+
+def test_without_particles_of_account(file, tmp_path):
+    config = TrainingConfig(train=(file,), output=tmp_path, energy_min=1e6, progress=False)
+    with pytest.raises(DataError, match=r"no particle of 1000000.0 GeV"):
+        training.train(config)
+
+
+def test_models(tmp_path):
+    with pytest.raises(ConfigError, match="there is no model 'nosuch'"):
+        load_model("nosuch")
+    save_model(tmp_path / "settings", HgcalModel(HgcalConfig(), "a card"))
+    assert load_model(tmp_path / "settings").config == HgcalConfig()
+    with pytest.raises(DataError, match="has settings only"):
+        load_network(str(tmp_path / "settings"), HgcalConfig().hybrid.network)
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_shipped(name):
+    model = load_model(name)
+    assert model.card.startswith("# ")
+    assert sum(array.nbytes for array in model.weights.values()) < 5e6
+    if model.weights:
+        network = load_network(name, model.config.hybrid.network)
+        assert isinstance(network, nnx.Module)
