@@ -149,7 +149,9 @@ def _train_hybrid(
     say(f"training on {len(graphs)} endcaps")
     network = CondensationNetwork(hybrid.network, rngs=nnx.Rngs(config.seed))
     set_scales(network, graphs)
-    state = _fit(config, network, condensation_loss, lambda step: item_of_step(graphs, config.seed, step), 0.98)
+    state = _fit(
+        config, network, condensation_loss, lambda step: item_of_step(graphs, config.seed, step), 0.98
+    )
     weights = model_arrays(merge_model(state, ema=True))
     chain = replace(base, method="hybrid", hybrid=hybrid)
     # The chain reads its network from the directory.

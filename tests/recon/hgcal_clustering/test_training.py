@@ -125,7 +125,9 @@ def test_calibration_puts_the_response_right():
     np.testing.assert_allclose(raw.energy / raw.true_energy, 0.5, atol=0.06)
     fitted = replace(config, calibration=calibrate(doubled, config))
     showers = find_tracksters(doubled[0].clusters, associate_clusters(doubled[0].clusters, config), fitted)
-    np.testing.assert_allclose(np.sort(showers.regressed_energy)[-2:], np.sort(doubled[0].energy)[-2:], rtol=0.05)
+    np.testing.assert_allclose(
+        np.sort(showers.regressed_energy)[-2:], np.sort(doubled[0].energy)[-2:], rtol=0.05
+    )
 
 
 @pytest.mark.parametrize("kind", ["tuned", "hybrid"])
