@@ -67,11 +67,11 @@ def demo(
     console.print(summary_table(results, selection, title))
     with progress_bars() as report:
         cells = cells_of(source, points[0].config, report)
-    sample = list(source.events())
-    found = [find_showers(event, points[0].config, cells=cells) for event in sample]
+        sample = list(source.events())
+        found = [find_showers(event, points[0].config, cells=cells) for event in sample]
+        pictures = draw(sample[0], found[0], output / "event", report)
     stored = (StoredShowers(event.number, *showers) for event, showers in zip(sample, found, strict=True))
     write_showers(output / "showers.root", stored, metadata={"settings": points[0].config.to_json()})
-    pictures = draw(sample[0], found[0], output / "event")
     for path in (hits, output / "showers.root", written["report"], *pictures):
         console.print(f"wrote {path}")
     write_json(json, to_json(results, title=title, selection=selection))

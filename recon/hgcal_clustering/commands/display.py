@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from recon.commands import console, progress_bars
+from recon.commands import Report, console, progress_bars
 from recon.display.shower import write_shower_png
 from recon.display.shower_html import write_shower_html
 from recon.errors import DataError
@@ -50,14 +50,21 @@ def display(
     config = settings_of(algorithm, settings, source.geometry)
     with progress_bars() as report:
         cells = cells_of(source, config, report)
-    for path in draw(events[0], find_showers(events[0], config, cells=cells), output):
+        report("showers", 0, 1)
+        showers = find_showers(events[0], config, cells=cells)
+        report("showers", 1, 1)
+        written = draw(events[0], showers, output, report)
+    for path in written:
         console.print(f"wrote {path}")
 
 
-def draw(event: CalorimeterEvent, showers: Showers, output: Path) -> tuple[Path, Path]:
+def draw(event: CalorimeterEvent, showers: Showers, output: Path, report: Report) -> tuple[Path, Path]:
     """Draw an event with the showers that were found; returns the two files."""
+    report("pictures", 0, 2)
     scene = shower_scene(event, showers.hit_trackster, showers.tracksters)
     png, html = (output.with_name(output.name + ending) for ending in (".png", ".html"))
     write_shower_png(png, scene)
+    report("pictures", 1, 2)
     write_shower_html(html, scene)
+    report("pictures", 2, 2)
     return png, html

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recon.commands import console, is_csv
+from recon.commands import console, is_csv, progress_bars
 from recon.errors import ConfigError
 from recon.hgcal_clustering.clue import clue
 from recon.io.point_clouds import read_point_cloud, write_cluster_ids
@@ -36,9 +36,15 @@ def cluster_point_cloud(
         raise ConfigError(f"the clusters of the points in {file} are written as CSV, not to {output}")
     if d_c is None or rho_c is None:
         raise ConfigError(f"points, as in {file}, have scales of their own: say --d-c and --rho-c")
-    cloud = read_point_cloud(file)
-    found = clue(cloud.points, cloud.weight, d_c=d_c, rho_c=rho_c, outlier_delta_factor=outlier_delta_factor)
-    write_cluster_ids(output, cloud, found.ids, found.is_seed)
+    with progress_bars() as report:
+        report("points", 0, 1)
+        cloud = read_point_cloud(file)
+        report("points", 0, len(cloud.points))
+        found = clue(
+            cloud.points, cloud.weight, d_c=d_c, rho_c=rho_c, outlier_delta_factor=outlier_delta_factor
+        )
+        write_cluster_ids(output, cloud, found.ids, found.is_seed)
+        report("points", len(cloud.points), len(cloud.points))
     n, outliers = len(found.ids), int(np.sum(found.ids < 0))
     console.print(
         f"{int(found.n_clusters):,} clusters and {outliers:,} outliers of {n:,} points written to {output}"

@@ -178,8 +178,8 @@ def test_the_caller_refuses_outputs_of_another_event(runner, events):
         unpack_showers(events[0].hits, outputs | {"trackster_axes": np.zeros((1, 3), np.float32)})
 
 
-def test_a_name_that_exists_is_an_error(folders, tmp_path, cells, monkeypatch, capsys):
-    """The command exports whole detectors, too large for a test; what it refuses before is not."""
+def test_settings_that_cannot_be_read_are_named(tmp_path, capsys):
+    """Before any detector is made; the export of a whole one is a slow test."""
     settings = tmp_path / "settings.json"
     settings.write_text("{")
     words = ["export", "hgcal", "--settings", str(settings), "--output", str(tmp_path / "models")]
