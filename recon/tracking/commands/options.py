@@ -1,75 +1,33 @@
-"""What the commands of the tracking task share: options, progress bars, input files."""
+"""What the commands of the tracking task share: models and input files."""
 
 from __future__ import annotations
 
-import json as json_format
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import arg
 
+from recon.commands import Json, Output, Report, console, is_csv, progress_bars, write_json
 from recon.io.root import count_events, read_events
 from recon.io.trackml import read_event
 from recon.tracking.detector import load_detector
 from recon.types import Event
 
-Output = Annotated[Path, arg(aliases=["-o"])]
-Json = Annotated[Path | None, arg(help="write the result here as JSON")]
+__all__ = [
+    "Json",
+    "ModelName",
+    "Output",
+    "Report",
+    "console",
+    "count",
+    "is_csv",
+    "progress_bars",
+    "read",
+    "write_json",
+]
+
 ModelName = Annotated[str, arg(help="a shipped model or the directory of your own")]
-Report = Callable[[str, int, int], None]
-SECONDS_BETWEEN_LINES = 10.0
-# Brackets in a path are no markup, and a path that is cut at the width of the screen cannot be copied.
-console = Console(highlight=False, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def progress_bars() -> Iterator[Report]:
-    """A progress bar for every stage of a command; yields a function of (stage, done, total).
-
-    Where nobody can see a bar move (a file, a log) there is a line now and then.
-    """
-    if not console.is_terminal:
-        yield _progress_lines()
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        tasks: dict[str, Any] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done, total=total)
-
-        yield report
-
-
-def _progress_lines() -> Report:
-    last = time.monotonic()
-
-    def report(stage: str, done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            console.print(f"{stage}: {done} of {total}")
-
-    return report
-
-
-def write_json(path: Path | None, tree: Any) -> None:
-    """Write a result where `--json` asks for it."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json_format.dumps(tree, indent=2, sort_keys=True, default=str) + "\n")
-
-
-def is_csv(path: Path) -> bool:
-    """Whether a path names CSV files, compressed or not."""
-    return ".csv" in path.suffixes
 
 
 def count(path: Path) -> int:
