@@ -24,6 +24,10 @@ COMMANDS = {
         "recon.tracking.commands.simulate:simulate",
         "make collisions and the hits they leave",
     ),
+    ("simulate", "jets"): (
+        "recon.tagging.commands.simulate:simulate",
+        "make AK8 jets with the labels of DeepAK8",
+    ),
     ("train", "tracking"): ("recon.tracking.commands.train:train", "train a track finder"),
     ("evaluate", "tracking"): (
         "recon.tracking.commands.evaluate:evaluate",
