@@ -167,7 +167,9 @@ def _read_group(file: Any, path: Path, group: int, names: Sequence[str]) -> Any:
         raise DataError(f"{path}: cannot read row group {group}, the file is damaged: {problem}") from problem
     table = ak.from_arrow(arrow)
     # Nulls are possible in parquet, and every column of a foreign file is optional; none is kept where none is there.
-    return ak.Array({name: ak.drop_none(table[name]) if _optional(table[name]) else table[name] for name in names})
+    return ak.Array(
+        {name: ak.drop_none(table[name]) if _optional(table[name]) else table[name] for name in names}
+    )
 
 
 def _optional(column: Any) -> bool:
@@ -189,7 +191,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _pyarrow_parquet() -> Any:
     try:
-        import pyarrow.parquet as parquet  # noqa: PLC0415  optional
+        from pyarrow import parquet  # noqa: PLC0415  optional
     except ImportError as error:
         raise ConfigError(
             f"parquet files need the package pyarrow, which cannot be imported ({error}); "

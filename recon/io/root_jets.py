@@ -11,12 +11,26 @@ import numpy as np
 
 from recon.errors import ConfigError, DataError
 from recon.io import root_file, root_table
-from recon.io.jets_layout import COUNTERS, GROUP_JETS, SCHEMA, SCHEMA_VERSION, TREE, UNITS, grouped, prefix, require
+from recon.io.jets_layout import (
+    COUNTERS,
+    GROUP_JETS,
+    SCHEMA,
+    SCHEMA_VERSION,
+    TREE,
+    UNITS,
+    grouped,
+    prefix,
+    require,
+)
 from recon.io.root_table import Layout
 
 
 def write_root_jets(
-    path: Path, tables: Iterable[Any], *, layout: Layout = "ttree", metadata: Mapping[str, object] | None = None
+    path: Path,
+    tables: Iterable[Any],
+    *,
+    layout: Layout = "ttree",
+    metadata: Mapping[str, object] | None = None,
 ) -> int:
     """Write jets, one entry each; the file appears under its name only when all of them are in.
 
@@ -158,9 +172,15 @@ def _type(column: Any, where: str) -> Any:
     if isinstance(content, ak.types.NumpyType):
         return content
     name = prefix(where.rsplit(" ", maxsplit=1)[-1])
-    if isinstance(content, ak.types.ListType) and isinstance(content.content, ak.types.NumpyType) and name in COUNTERS:
+    if (
+        isinstance(content, ak.types.ListType)
+        and isinstance(content.content, ak.types.NumpyType)
+        and name in COUNTERS
+    ):
         return ak.types.ListType(content.content)
-    allowed = f"allowed are numbers, and lists of numbers called {', '.join(f'{word}_*' for word in COUNTERS)}"
+    allowed = (
+        f"allowed are numbers, and lists of numbers called {', '.join(f'{word}_*' for word in COUNTERS)}"
+    )
     raise DataError(f"{where}: entries are {content}; {allowed}")
 
 

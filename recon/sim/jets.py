@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -135,7 +135,11 @@ def simulate_chunk(config: JetSimulation, index: int) -> Any:
     process = get_args(Process).index(config.process)
     rngs = [np.random.default_rng([config.seed, process, index, stream]) for stream in range(3)]
     collisions = generate_collisions(
-        config.process, CHUNK_EVENTS, (config.seed, process, index), pt_min=config.pt_min, pt_max=config.pt_max
+        config.process,
+        CHUNK_EVENTS,
+        (config.seed, process, index),
+        pt_min=config.pt_min,
+        pt_max=config.pt_max,
     )
     n_pileup = rngs[0].poisson(config.pileup, CHUNK_EVENTS)
     particles = _visible(collisions)
@@ -200,7 +204,9 @@ def _simulate(config: JetSimulation, progress: Progress | None) -> Iterator[Any]
             table = table[: config.jets - done]  # noqa: PLW2901
             empty = 0 if len(table) else empty + 1
             if empty == _EMPTY_CHUNKS:
-                raise ConfigError(f"no jet in {empty * CHUNK_EVENTS} collisions; widen pt_min, pt_max or eta_max")
+                raise ConfigError(
+                    f"no jet in {empty * CHUNK_EVENTS} collisions; widen pt_min, pt_max or eta_max"
+                )
             done += len(table)
             if len(table):
                 yield table
@@ -209,7 +215,7 @@ def _simulate(config: JetSimulation, progress: Progress | None) -> Iterator[Any]
                 return
 
 
-def _chunks(config: JetSimulation) -> Iterator[Any]:
+def _chunks(config: JetSimulation) -> Generator[Any, None, None]:
     """Chunks in their order, without end."""
     index = 0
     if config.workers == 1:

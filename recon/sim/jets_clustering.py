@@ -133,7 +133,9 @@ def n_subjettiness(
     return np.where(enough & np.isfinite(values), values, 0.0)
 
 
-def segment_sum(values: Float64[np.ndarray, "n k"], counts: Int[np.ndarray, " j"]) -> Float64[np.ndarray, "j k"]:
+def segment_sum(
+    values: Float64[np.ndarray, "n k"], counts: Int[np.ndarray, " j"]
+) -> Float64[np.ndarray, "j k"]:
     """Sums over consecutive rows, `counts` of them at a time; 0 for an empty one."""
     total = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
     ends = np.cumsum(counts)

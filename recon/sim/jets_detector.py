@@ -109,9 +109,7 @@ def four_momenta(candidates: Candidates) -> Float64[np.ndarray, "n 4"]:
     return np.stack(columns, axis=1) * candidates.weight[:, None]
 
 
-def is_visible(
-    pdg: Int32[np.ndarray, " n"], momentum: Float64[np.ndarray, "n k"]
-) -> Bool[np.ndarray, " n"]:
+def is_visible(pdg: Int32[np.ndarray, " n"], momentum: Float64[np.ndarray, "n k"]) -> Bool[np.ndarray, " n"]:
     """Whether particles that do not decay may leave anything."""
     pt, eta, _ = directions(momentum)
     seen = (pt > PARTICLE_PT_MIN) & (np.abs(eta) < PARTICLE_ETA_MAX)

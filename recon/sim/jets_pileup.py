@@ -58,7 +58,9 @@ def mix_pileup(
     # Both collisions lie in the beam spot; what counts is their distance.
     offset = rng.normal(0, np.sqrt(2) * BEAM_SPOT[2], total)[collision]
     momentum = _turned(picked.momentum.astype(float), angle, sign)
-    vertex = _turned(picked.vertex.astype(float), angle, sign) + np.stack([0 * offset, 0 * offset, offset], axis=1)
+    vertex = _turned(picked.vertex.astype(float), angle, sign) + np.stack(
+        [0 * offset, 0 * offset, offset], axis=1
+    )
     pt, eta, _ = directions(momentum)
     seen = (picked.charge != 0) | (picked.pdg == 22)
     keep = seen & (pt > PARTICLE_PT_MIN) & (np.abs(eta) < PARTICLE_ETA_MAX)
@@ -90,9 +92,7 @@ def from_primary_vertex(candidates: Candidates) -> Bool[np.ndarray, " n"]:
     return (candidates.charge != 0) & near
 
 
-def remove_pileup(
-    candidates: Candidates, removal: Removal, n_pileup: Int64[np.ndarray, " e"]
-) -> Candidates:
+def remove_pileup(candidates: Candidates, removal: Removal, n_pileup: Int64[np.ndarray, " e"]) -> Candidates:
     """Give every candidate its weight and drop those with none.
 
     Args:

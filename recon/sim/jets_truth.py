@@ -90,8 +90,8 @@ def contains_quark(pdg: Int[np.ndarray, " n"], flavour: int) -> Bool[np.ndarray,
     """Whether hadrons of these codes contain a quark (4 or 5) as their heaviest."""
     code = np.abs(pdg) % 10_000
     heaviest = np.where(code >= 1000, code // 1000, code // 100)
-    # Below 100 are partons and leptons, from a million on nuclei and new particles.
-    return (heaviest == flavour) & (code > 100) & (np.abs(pdg) < 1_000_000)
+    # Below 100 are partons and leptons, a zero before the last digit is a diquark's, from a million on are nuclei.
+    return (heaviest == flavour) & (code > 100) & (code // 10 % 10 > 0) & (np.abs(pdg) < 1_000_000)
 
 
 def _pairs(

@@ -1,4 +1,4 @@
-"""Classes of jets: DeepAK8's seventeen in the order of CMS, the ten of JetClass, and the ratios that analyses cut on."""
+"""Classes of jets: DeepAK8's seventeen in the order of CMS, those of JetClass, and the ratios that analyses cut on."""
 
 from __future__ import annotations
 
