@@ -83,12 +83,12 @@ DEEPAK8_VERTICES = (
 NOT_SIMULATED = tuple(
     f"pfcand_{name}"
     for name in (
-        *("hcalFrac", "VTX_ass", "lostInnerHits", "normchi2", "quality"),
+        *("VTX_ass", "lostInnerHits", "normchi2", "quality"),
         *("dptdpt", "detadeta", "dphidphi", "dxydz", "dphidxy", "dlambdadz"),
     )
 )
-"""Features that `recon.sim.jets` cannot give: hits and fits of tracks, their covariance but for the errors of the
-impact parameters, and how a hadron's energy is shared between the calorimeters."""
+"""Features that `recon.sim.jets` cannot give: the hits and fits of tracks, and their covariance but for the errors of
+the impact parameters."""
 
 _LOGARITHMS = ("_pt_log", "_ptrel_log", "_erel_log")
 

@@ -71,6 +71,10 @@ class Quantities(Mapping[str, Array]):
             self._raw[name] = self.numpy.asarray(column, dtype=self.numpy.float32)
         return self._raw[name]
 
+    def given(self, name: str) -> bool:
+        """Whether the file has a column of this name."""
+        return name in self._columns or name in self._jets
+
     def has(self, name: str) -> bool:
         """Whether the file gives a quantity or the columns it is made of."""
         try:
@@ -87,6 +91,25 @@ def _turn(q: Quantities, angle: Array) -> Array:
 
 def _tracked(q: Quantities, value: Array, otherwise: float = 0.0) -> Array:
     return q.numpy.where(q.raw("part_d0err") > 0, value, q.numpy.float32(otherwise))
+
+
+def _stored(column: str, formula: Callable[[Quantities], Array]) -> Callable[[Quantities], Array]:
+    """What the file says where it does, since it knows the whole fit of the track; 0 without a track."""
+
+    def quantity(q: Quantities) -> Array:
+        return _tracked(q, q.raw(column) if q.given(column) else formula(q))
+
+    return quantity
+
+
+def _distance_to_vertex(q: Quantities) -> Array:
+    # CMS looks at all vertices of the event, where the file has them.
+    return q.raw("part_drminsv") if q.given("part_drminsv") else q.raw("nearest_vertex")
+
+
+def _hadronic_fraction(q: Quantities) -> Array:
+    """Share of the hadronic calorimeter; where the file does not say, all of a neutral hadron's energy."""
+    return q.raw("part_hcal_fraction" if q.given("part_hcal_fraction") else "part_isNeutralHadron")
 
 
 def _over(q: Quantities, value: Array, error: Array) -> Array:
@@ -192,7 +215,7 @@ CANDIDATE_FORMULAS: Mapping[str, Callable[[Quantities], Array]] = {
     "pfcand_deltaR": lambda q: q["part_deltaR"],
     "pfcand_abseta": lambda q: q.numpy.abs(q["eta"]),
     "pfcand_puppiw": lambda q: q.raw("part_puppi_weight"),
-    "pfcand_drminsv": lambda q: q.raw("nearest_vertex"),
+    "pfcand_drminsv": _distance_to_vertex,
     "pfcand_drsubjet1": _subjet(1),
     "pfcand_drsubjet2": _subjet(2),
     "pfcand_charge": lambda q: q.raw("part_charge"),
@@ -201,7 +224,7 @@ CANDIDATE_FORMULAS: Mapping[str, Callable[[Quantities], Array]] = {
     "pfcand_isChargedHad": lambda q: q.raw("part_isChargedHadron"),
     "pfcand_isGamma": lambda q: q.raw("part_isPhoton"),
     "pfcand_isNeutralHad": lambda q: q.raw("part_isNeutralHadron"),
-    "pfcand_hcalFrac": lambda q: q.raw("part_hcal_fraction"),
+    "pfcand_hcalFrac": _hadronic_fraction,
     "pfcand_VTX_ass": lambda q: q.raw("part_pv_association"),
     "pfcand_lostInnerHits": lambda q: q.raw("part_lost_inner_hits"),
     "pfcand_normchi2": lambda q: _tracked(q, q.raw("part_normchi2"), NO_CHI2),
@@ -218,17 +241,17 @@ CANDIDATE_FORMULAS: Mapping[str, Callable[[Quantities], Array]] = {
     "pfcand_dxydz": lambda q: _tracked(q, q.raw("part_cov_dxy_dz")),
     "pfcand_dphidxy": lambda q: _tracked(q, q.raw("part_cov_phi_dxy")),
     "pfcand_dlambdadz": lambda q: _tracked(q, q.raw("part_cov_lambda_dz")),
-    "pfcand_btagEtaRel": lambda q: _tracked(q, _relative_rapidity(q)),
-    "pfcand_btagPtRatio": lambda q: _tracked(q, q["across_jet"]),
-    "pfcand_btagPParRatio": lambda q: _tracked(q, q["along_jet"]),
+    "pfcand_btagEtaRel": _stored("part_btagEtaRel", _relative_rapidity),
+    "pfcand_btagPtRatio": _stored("part_btagPtRatio", lambda q: q["across_jet"]),
+    "pfcand_btagPParRatio": _stored("part_btagPParRatio", lambda q: q["along_jet"]),
     "pfcand_btagSip2dVal": lambda q: _tracked(
         q, q.numpy.abs(q.raw("part_d0val")) * q.numpy.sign(q.raw("part_d0val") * q.numpy.sin(q.raw("part_dphi")))
     )
     / MM_PER_CM,
     "pfcand_btagSip2dSig": lambda q: _over(q, q["pfcand_btagSip2dVal"] * MM_PER_CM, q.raw("part_d0err")),
-    "pfcand_btagSip3dVal": lambda q: _tracked(q, _sip3d(q)),
-    "pfcand_btagSip3dSig": lambda q: _tracked(q, _sip3d_significance(q)),
-    "pfcand_btagJetDistVal": lambda q: _tracked(q, _jet_distance(q)),
+    "pfcand_btagSip3dVal": _stored("part_btagSip3dVal", _sip3d),
+    "pfcand_btagSip3dSig": _stored("part_btagSip3dSig", _sip3d_significance),
+    "pfcand_btagJetDistVal": _stored("part_btagJetDistVal", _jet_distance),
 }
 """Quantities of candidates; columns that only some files have are named `part_cov_*`, `part_normchi2` and so on."""
 
