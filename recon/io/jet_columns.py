@@ -55,7 +55,9 @@ def jet_columns(table: Any) -> JetColumns:
         kind = prefix(name)
         if kind not in lists or column.ndim != 2:
             allowed = ", ".join(f"{word}_*" for word in COUNTERS)
-            raise DataError(f"jets: column {name} has entries of type {column.type.content}; lists are {allowed}")
+            raise DataError(
+                f"jets: column {name} has entries of type {column.type.content}; lists are {allowed}"
+            )
         given = ak.to_numpy(ak.num(column)).astype(np.int64)
         if not np.array_equal(counts.setdefault(kind, given), given):
             row = int(np.flatnonzero(counts[kind] != given)[0])

@@ -59,7 +59,9 @@ def is_pfnano(path: str | Path) -> bool:
         DataError: a file that is missing, truncated or damaged.
     """
     with root_file.opened(Path(path)) as file:
-        held = root_file.guarded(lambda: file.classnames(recursive=True, cycle=False), Path(path), "directory")
+        held = root_file.guarded(
+            lambda: file.classnames(recursive=True, cycle=False), Path(path), "directory"
+        )
         return held.get(TREE) == "TTree" and "FatJetPFCands_pFCandsIdx" in set(file[TREE].keys())
 
 

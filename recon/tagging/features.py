@@ -111,7 +111,15 @@ JETCLASS_INPUTS = JetInputs(
             *(
                 Feature(column=f"part_{name}", replace=0.0)
                 for name in (
-                    *("charge", "isChargedHadron", "isNeutralHadron", "isPhoton", "isElectron", "isMuon", "d0"),
+                    *(
+                        "charge",
+                        "isChargedHadron",
+                        "isNeutralHadron",
+                        "isPhoton",
+                        "isElectron",
+                        "isMuon",
+                        "d0",
+                    ),
                 )
             ),
             Feature(column="part_d0err", limits=(0.0, 1.0), replace=0.0),
@@ -199,7 +207,9 @@ def make_jets(columns: JetColumns, inputs: JetInputs) -> tuple[Jets, InputReport
         for view, table, key, count, size in zip(views, tables, keys, counts, sizes, strict=True)
     ]
     n_jets = len(columns.candidate_count)
-    jets = Jets(parts[0].values, parts[0].valid, parts[1].values, parts[1].valid, _labels(columns.jets, n_jets))
+    jets = Jets(
+        parts[0].values, parts[0].valid, parts[1].values, parts[1].valid, _labels(columns.jets, n_jets)
+    )
     report = InputReport(
         jets=n_jets,
         candidates=int(columns.candidate_count.sum()),
@@ -232,7 +242,9 @@ class _FlatQuantities(Quantities):
     """Quantities of flat columns: a jet's value is repeated for everything in it."""
 
     def __init__(self, own: Mapping[str, Any], jets: Mapping[str, Any], counts: Any, formulas: Any) -> None:
-        super().__init__(own, jets, lambda column: np.repeat(np.asarray(column, np.float32), counts), formulas, np)
+        super().__init__(
+            own, jets, lambda column: np.repeat(np.asarray(column, np.float32), counts), formulas, np
+        )
 
     def __getitem__(self, name: str) -> Array:
         # Logarithms of nothing and the like are what `Feature.replace` is for.
@@ -313,7 +325,8 @@ def _laid_out(
     # Sorting and dropping first: what does not fit need not be computed. Whole columns where nothing changes.
     pick = None if order is None and not dropped else (np.arange(total) if order is None else order)[fits]
     columns = {
-        name: np.asarray(view[name]) if pick is None else np.asarray(view[name])[pick] for name in selected.columns
+        name: np.asarray(view[name]) if pick is None else np.asarray(view[name])[pick]
+        for name in selected.columns
     }
     replaced = sum(int((~(np.abs(column) <= ABSURD)).sum()) for column in columns.values())
     standard = apply_features(selected, columns)

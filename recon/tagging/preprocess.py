@@ -35,7 +35,9 @@ def read_preprocess(path: str | Path) -> JetInputs:
         raise DataError(f"{path}: cannot be read as JSON: {problem}") from problem
     if not isinstance(tree, dict) or not isinstance(tree.get("input_names"), list):
         raise DataError(f"{path}: no list 'input_names'; expected a preprocess.json of CMS")
-    blocks = {name: _block(tree, name, path) for name in tree["input_names"] if isinstance(tree.get(name), dict)}
+    blocks = {
+        name: _block(tree, name, path) for name in tree["input_names"] if isinstance(tree.get(name), dict)
+    }
     candidates = next((blocks[name] for name in _CANDIDATES if name in blocks), None)
     if candidates is None:
         raise DataError(f"{path}: inputs are {list(blocks)}; one of {list(_CANDIDATES)} is needed")

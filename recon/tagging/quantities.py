@@ -67,7 +67,9 @@ class Quantities(Mapping[str, Array]):
             elif name in self._jets:
                 column = self._spread(self._jets[name])
             else:
-                raise DataError(f"there is no column {name!r}; given are {sorted({*self._columns, *self._jets})}")
+                raise DataError(
+                    f"there is no column {name!r}; given are {sorted({*self._columns, *self._jets})}"
+                )
             self._raw[name] = self.numpy.asarray(column, dtype=self.numpy.float32)
         return self._raw[name]
 
@@ -244,10 +246,14 @@ CANDIDATE_FORMULAS: Mapping[str, Callable[[Quantities], Array]] = {
     "pfcand_btagEtaRel": _stored("part_btagEtaRel", _relative_rapidity),
     "pfcand_btagPtRatio": _stored("part_btagPtRatio", lambda q: q["across_jet"]),
     "pfcand_btagPParRatio": _stored("part_btagPParRatio", lambda q: q["along_jet"]),
-    "pfcand_btagSip2dVal": lambda q: _tracked(
-        q, q.numpy.abs(q.raw("part_d0val")) * q.numpy.sign(q.raw("part_d0val") * q.numpy.sin(q.raw("part_dphi")))
-    )
-    / MM_PER_CM,
+    "pfcand_btagSip2dVal": lambda q: (
+        _tracked(
+            q,
+            q.numpy.abs(q.raw("part_d0val"))
+            * q.numpy.sign(q.raw("part_d0val") * q.numpy.sin(q.raw("part_dphi"))),
+        )
+        / MM_PER_CM
+    ),
     "pfcand_btagSip2dSig": lambda q: _over(q, q["pfcand_btagSip2dVal"] * MM_PER_CM, q.raw("part_d0err")),
     "pfcand_btagSip3dVal": _stored("part_btagSip3dVal", _sip3d),
     "pfcand_btagSip3dSig": _stored("part_btagSip3dSig", _sip3d_significance),
