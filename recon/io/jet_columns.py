@@ -72,7 +72,11 @@ def jet_columns(table: Any) -> JetColumns:
 
 
 def _numbers(column: Any, name: str) -> np.ndarray:
+    problem = DataError(f"jets: column {name} is not made of numbers: {column.type}")
     try:
-        return ak.to_numpy(column, allow_missing=False)
-    except Exception as problem:
-        raise DataError(f"jets: column {name} is not made of numbers: {column.type}") from problem
+        values = ak.to_numpy(column, allow_missing=False)
+    except ValueError as cause:
+        raise problem from cause
+    if values.dtype.kind not in "biuf":
+        raise problem
+    return values

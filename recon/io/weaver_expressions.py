@@ -80,7 +80,7 @@ _NODES = (
 )
 
 
-def _clip(values: Any, low: float, high: float) -> Any:
+def _clip(values: Any, low: Any, high: Any) -> Any:
     return ak.where(values < low, low, ak.where(values > high, high, values))
 
 

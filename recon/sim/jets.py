@@ -28,9 +28,6 @@ from recon.sim.pool import Pool
 Progress = Callable[[str, int, int], None]
 """Called with (`collisions` or `jets`, done, total)."""
 
-CHUNK_EVENTS = 200
-"""Collisions in a chunk. Each chunk has its own seeds: a sample grows without changing what it holds."""
-
 _CHUNKS_AHEAD = 2
 """Chunks in flight per process: enough to keep it busy, few enough to bound the memory."""
 _EMPTY_CHUNKS = 50
@@ -52,6 +49,8 @@ class JetSimulation:
         removal: of pile-up: `puppi`, `chs` or `none`.
         minbias_pool: number of distinct pile-up collisions to draw from.
         pool_seed: of the pile-up collisions; give independent samples independent pools.
+        chunk_events: collisions in a chunk. Each chunk has its own seeds: a sample grows without changing what it
+            holds.
         workers: processes; with more than one, call from under `if __name__ == "__main__":`.
 
     Raises:
@@ -68,6 +67,7 @@ class JetSimulation:
     removal: Removal = "puppi"
     minbias_pool: int = 10_000
     pool_seed: int = 1
+    chunk_events: int = 200
     workers: int = 1
 
     def __post_init__(self) -> None:
@@ -80,6 +80,7 @@ class JetSimulation:
             ("pileup", 0.0, 300.0),
             ("minbias_pool", 1, 10_000_000),
             ("pool_seed", 0, 2**32 - 1),
+            ("chunk_events", 1, 10_000),
             ("workers", 1, 1024),
         ):
             value = getattr(self, name)
@@ -123,7 +124,7 @@ def simulate_jets(config: JetSimulation, progress: Progress | None = None) -> It
 
 
 def simulate_chunk(config: JetSimulation, index: int) -> Any:
-    """Simulate the jets of one chunk of `CHUNK_EVENTS` collisions.
+    """Simulate the jets of one chunk of collisions.
 
     Args:
         config: the settings; `jets` and `workers` do not matter.
@@ -132,22 +133,22 @@ def simulate_chunk(config: JetSimulation, index: int) -> Any:
     Returns:
         All jets of the chunk, as in `simulate_jets`.
     """
-    process = get_args(Process).index(config.process)
+    process, n = get_args(Process).index(config.process), config.chunk_events
     rngs = [np.random.default_rng([config.seed, process, index, stream]) for stream in range(3)]
     collisions = generate_collisions(
         config.process,
-        CHUNK_EVENTS,
+        n,
         (config.seed, process, index),
         pt_min=config.pt_min,
         pt_max=config.pt_max,
     )
-    n_pileup = rngs[0].poisson(config.pileup, CHUNK_EVENTS)
+    n_pileup = rngs[0].poisson(config.pileup, n)
     particles = _visible(collisions)
     if config.pileup:
         particles = mix_pileup(particles, _minbias(config.minbias_pool, config.pool_seed), n_pileup, rngs[0])
     candidates = remove_pileup(detect(particles, rngs[1]), config.removal, n_pileup)
     jets, truth = _labelled(config, collisions, candidates)
-    number = index * CHUNK_EVENTS + np.arange(CHUNK_EVENTS)
+    number = index * n + np.arange(n)
     events = JetEvents(number, collisions.weight, n_pileup)
     return jet_table(jets, candidates, find_vertices(candidates, jets, rngs[2]), truth, events)
 
@@ -168,7 +169,7 @@ def _visible(collisions: Collisions) -> Particles:
 def _labelled(
     config: JetSimulation, collisions: Collisions, candidates: Candidates
 ) -> tuple[ClusteredJets, JetTruth]:
-    offsets = np.searchsorted(candidates.event, np.arange(CHUNK_EVENTS + 1)).astype(np.int64)
+    offsets = np.searchsorted(candidates.event, np.arange(config.chunk_events + 1)).astype(np.int64)
     jets = cluster(four_momenta(candidates), offsets, pt_min=config.pt_min)
     pt, eta, _ = directions(jets.momentum)
     jets = take_jets(jets, np.flatnonzero((pt < config.pt_max) & (np.abs(eta) < config.eta_max)))
@@ -205,7 +206,7 @@ def _simulate(config: JetSimulation, progress: Progress | None) -> Iterator[Any]
             empty = 0 if len(table) else empty + 1
             if empty == _EMPTY_CHUNKS:
                 raise ConfigError(
-                    f"no jet in {empty * CHUNK_EVENTS} collisions; widen pt_min, pt_max or eta_max"
+                    f"no jet in {empty * config.chunk_events} collisions; widen pt_min, pt_max or eta_max"
                 )
             done += len(table)
             if len(table):

@@ -9,7 +9,7 @@ from typing import Any
 
 from recon.errors import DataError
 from recon.features import Feature, FeatureTable
-from recon.tagging.features import JetInputs
+from recon.tagging.inputs import JetInputs
 
 _CANDIDATES = ("pfcand", "pf_features", "cpf")
 _VERTICES = ("sv", "sv_features")

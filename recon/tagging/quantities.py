@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
 
 from recon.errors import DataError
 from recon.types import Array
@@ -22,7 +21,7 @@ NO_CHI2 = 999.0
 SUBJET_ABSENT = -1.0
 
 
-class Quantities(Mapping[str, Array]):
+class Quantities:
     """Quantities of one kind of object by name, each computed once when it is first asked for.
 
     Args:
@@ -52,12 +51,6 @@ class Quantities(Mapping[str, Array]):
             formula = self._formulas.get(name)
             self._known[name] = self.raw(name) if formula is None else formula(self)
         return self._known[name]
-
-    def __iter__(self) -> Any:
-        return iter({**self._columns, **self._formulas})
-
-    def __len__(self) -> int:
-        return len({**self._columns, **self._formulas})
 
     def raw(self, name: str) -> Array:
         """A column of the file, of the jets brought to the objects where it is one of theirs, as float32."""

@@ -15,7 +15,7 @@ import numpy as np
 from recon import __version__
 from recon.commands import Json, Output, console, progress_bars, write_json
 from recon.io.jets import write_jets
-from recon.sim.jets import CHUNK_EVENTS, JetSimulation, simulate_jets
+from recon.sim.jets import JetSimulation, simulate_jets
 from recon.tagging.labels import LABELS
 
 
@@ -82,9 +82,9 @@ def simulate(
 
 
 def settings(config: JetSimulation) -> dict[str, Any]:
-    """What a sample depends on: the settings, the size of a chunk and the versions of the generators."""
+    """What a sample depends on: the settings and the versions of the generators."""
     versions = {package: importlib.metadata.version(package) for package in ("pythia8mc", "fastjet")}
-    return asdict(config) | {"chunk_events": CHUNK_EVENTS, "versions": versions}
+    return asdict(config) | {"versions": versions}
 
 
 def _counted(tables: Iterator[Any], labels: Counter[str]) -> Iterator[Any]:
