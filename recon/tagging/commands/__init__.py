@@ -1,1 +1,1 @@
-"""The commands of jet tagging."""
+"""Commands of the task: `recon VERB tagging`."""
