@@ -1,4 +1,4 @@
-"""Simulation: proton collisions (Pythia 8) through a tracking detector (ACTS Fatras).
+"""Simulation: proton collisions (Pythia 8) through a tracking detector (ACTS Fatras), and jets (fastjet).
 
 Needs the `sim` extra. Nothing heavy is imported before a function needs it.
 """
