@@ -200,7 +200,7 @@ def test_train(hits, directory, capsys):
 
 
 def test_a_log_has_a_line_of_progress_now_and_then(monkeypatch, capsys):
-    monkeypatch.setattr(options, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("recon.commands.SECONDS_BETWEEN_LINES", 0.0)
     with options.progress_bars() as report:
         report("events", 3, 7)
     assert capsys.readouterr().out == "events: 3 of 7\n"
@@ -259,7 +259,7 @@ def test_every_command_has_help(command, capsys):
 
 
 @pytest.mark.parametrize(
-    "words", [["simulate"], ["simulate", "jets"], ["fly", "tracking"], ["--fast", "tracking"]]
+    "words", [["simulate"], ["simulate", "clouds"], ["fly", "tracking"], ["--fast", "tracking"]]
 )
 def test_unknown_command(words, capsys):
     assert repr(" ".join(words)) in error_of(capsys, *words)
