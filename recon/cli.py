@@ -48,6 +48,10 @@ COMMANDS = {
         "recon.hgcal_clustering.commands.export:export",
         "write CLUE and CLUE3D as artefacts for serving",
     ),
+    ("simulate", "jets"): (
+        "recon.tagging.commands.simulate:simulate",
+        "make AK8 jets with the labels of DeepAK8",
+    ),
     ("train", "tracking"): ("recon.tracking.commands.train:train", "train a track finder"),
     ("train", "hgcal"): (
         "recon.hgcal_clustering.commands.train:train",
