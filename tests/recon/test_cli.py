@@ -259,7 +259,7 @@ def test_every_command_has_help(command, capsys):
 
 
 @pytest.mark.parametrize(
-    "words", [["simulate"], ["simulate", "jets"], ["fly", "tracking"], ["--fast", "tracking"]]
+    "words", [["simulate"], ["simulate", "rain"], ["fly", "tracking"], ["--fast", "tracking"]]
 )
 def test_unknown_command(words, capsys):
     assert repr(" ".join(words)) in error_of(capsys, *words)
