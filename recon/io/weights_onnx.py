@@ -113,7 +113,7 @@ class OnnxWriter:
         arrays: weights by name.
     """
 
-    nodes: list[tuple[str, list[str], str, dict[str, Any]]] = field(default_factory=list)
+    nodes: list[tuple[str, list[str], list[str], dict[str, Any]]] = field(default_factory=list)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
     def array(self, values: Any, name: str = "") -> str:
@@ -138,17 +138,19 @@ class OnnxWriter:
         self.arrays[name] = array
         return name
 
-    def add(self, operator: str, *inputs: str, name: str = "", **attributes: Any) -> str:
-        """Add an operation of one output.
+    def add(self, operator: str, *inputs: str, name: str = "", place: int = 0, **attributes: Any) -> str:
+        """Add an operation of which one output is used.
 
         Args:
             operator: ONNX's name.
             inputs: names of values and arrays.
             name: of the output.
+            place: of the output that is used, among those of the operation.
             attributes: of the operation.
         """
         output = name or f"{operator.lower()}{len(self.nodes)}"
-        self.nodes.append((operator, list(inputs), output, attributes))
+        unused = [f"{output}_{number}" for number in range(place)]
+        self.nodes.append((operator, list(inputs), [*unused, output], attributes))
         return output
 
     def save(
@@ -173,8 +175,8 @@ class OnnxWriter:
         helper, numpy_helper = import_module("onnx.helper"), import_module("onnx.numpy_helper")
         kinds = {"float": onnx.TensorProto.FLOAT, "bool": onnx.TensorProto.BOOL}
         graph = helper.make_graph(
-            [helper.make_node(operator, given, [output], name=output, **attributes)
-             for operator, given, output, attributes in self.nodes],
+            [helper.make_node(operator, given, made, name=made[-1], **attributes)
+             for operator, given, made, attributes in self.nodes],
             "recon",
             [helper.make_tensor_value_info(name, kinds[kind], list(shape))
              for name, (kind, shape) in inputs.items()],

@@ -16,10 +16,11 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float32
+from jaxtyping import Bool, Float32
 
 from recon.errors import ConfigError
 from recon.nn.neighbors import nearest_neighbors
+from recon.types import Array
 
 BATCH_NORM_MOMENTUM = 0.9
 
@@ -82,5 +83,5 @@ class EdgeConv(nnx.Module):
 
 def split_kernel(kernel: Float32[Array, "i2 o"]) -> tuple[Float32[Array, "i o"], Float32[Array, "i o"]]:
     """The matrix of [x_i, x_j - x_i] as one of x_i and one of x_j."""
-    own, difference = jnp.split(kernel, 2)
-    return own - difference, difference
+    half = kernel.shape[0] // 2
+    return kernel[:half] - kernel[half:], kernel[half:]

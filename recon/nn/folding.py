@@ -1,14 +1,20 @@
-"""Batch normalisation of a trained network, folded into the matrices beside it: one product less a layer."""
+"""Batch normalisation of a trained network, folded into the matrices beside it: one product less a layer.
+
+On the host and in double precision: nothing is compiled for it, and nothing is lost but the last rounding.
+"""
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+from typing import Any
+
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Float32
+
+Layer = dict[str, np.ndarray]
 
 
-def norm_affine(norm: nnx.BatchNorm) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+def norm_affine(norm: nnx.BatchNorm) -> tuple[Float32[np.ndarray, " c"], Float32[np.ndarray, " c"]]:
     """What batch normalisation is in evaluation: `x * scale + shift`.
 
     Args:
@@ -20,24 +26,43 @@ def norm_affine(norm: nnx.BatchNorm) -> tuple[Float[Array, " c"], Float[Array, "
     Source:
         Ioffe and Szegedy, arXiv:1502.03167, section 3.1.
     """
-    scale = norm.scale[...] * jax.lax.rsqrt(norm.var[...] + norm.epsilon)  # type: ignore[index]
-    return scale, norm.bias[...] - norm.mean[...] * scale  # type: ignore[index]
+    scale, shift = _affine(norm)
+    return scale.astype(np.float32), shift.astype(np.float32)
 
 
-def fold_norm(kernel: Float[Array, "*k i o"], norm: nnx.BatchNorm) -> dict[str, Array]:
+def _affine(norm: nnx.BatchNorm) -> tuple[np.ndarray, np.ndarray]:
+    gain, bias, mean, variance = (_host(part) for part in (norm.scale, norm.bias, norm.mean, norm.var))
+    scale = gain / np.sqrt(variance + norm.epsilon)
+    return scale, bias - mean * scale
+
+
+def _host(parameter: Any) -> np.ndarray:
+    return np.asarray(parameter[...], np.float64)
+
+
+def fold_norm(
+    layer: nnx.Linear | nnx.Conv, norm: nnx.BatchNorm, before: nnx.BatchNorm | None = None
+) -> Layer:
     """A layer without a bias and the normalisation behind it as one layer.
 
     Args:
-        kernel: of a dense layer or a convolution; the last axis is the outputs.
-        norm: of those outputs.
+        layer: dense or a convolution.
+        norm: of its outputs.
+        before: of its inputs; only where the layer does not pad them.
 
     Returns:
         "kernel" and "bias".
     """
-    scale, shift = norm_affine(norm)
-    return {"kernel": jnp.asarray(kernel) * scale, "bias": shift}
+    kernel, (scale, shift) = _host(layer.kernel), _affine(norm)
+    kernel = kernel * scale
+    if before is not None:
+        gain, offset = _affine(before)
+        shift = shift + offset @ kernel
+        kernel = gain[:, None] * kernel
+    return {"kernel": kernel.astype(np.float32), "bias": shift.astype(np.float32)}
 
 
-def dense(layer: nnx.Linear) -> dict[str, Array]:
-    """The "kernel" and "bias" of a layer that has both."""
-    return {"kernel": layer.kernel[...], "bias": layer.bias[...]}  # type: ignore[index]
+def plain(layer: nnx.Linear | nnx.Conv) -> Layer:
+    """A layer as it is: "kernel", and "bias" if it has one."""
+    parts = {"kernel": layer.kernel, "bias": layer.bias}
+    return {name: np.asarray(part[...]) for name, part in parts.items() if part is not None}

@@ -18,10 +18,10 @@ from jaxtyping import Array, Float32
 from recon.errors import ConfigError
 from recon.nn.blocks import each_item
 from recon.nn.edgeconv import EdgeConv, split_kernel
-from recon.nn.folding import dense, fold_norm, norm_affine
+from recon.nn.folding import fold_norm, norm_affine, plain
 from recon.nn.neighbors import nearest_neighbors
 from recon.tagging.deepak8 import DeepAK8, Tower, Unit
-from recon.tagging.particle_net import Embedding, ParticleNet, ParticleNetConfig, point_columns
+from recon.tagging.particle_net import ParticleNet, ParticleNetConfig, point_columns
 from recon.types import Jets
 
 Weights = dict[str, Any]
@@ -60,7 +60,7 @@ def fold_deepak8(network: DeepAK8) -> Weights:
     return {
         "candidates": _fold_tower(network.candidates),
         "vertices": _fold_tower(network.vertices),
-        "dense": [dense(layer) for layer in network.dense] + [dense(network.output)],
+        "dense": [plain(layer) for layer in (*network.dense, network.output)],
     }
 
 
@@ -72,26 +72,22 @@ def _fold_tower(tower: Tower) -> Weights:
     # The first normalisation cannot move into the stem: the stem pads with zeros behind it.
     folded = {
         "norm": _affine(tower.norm),
-        "stem": tower.stem.kernel[...],
+        "stem": plain(tower.stem),
         "units": [_fold_unit(unit) for unit in tower.units],
     }
     return folded if tower.last_norm is None else folded | {"last": _affine(tower.last_norm)}
 
 
 def _fold_unit(unit: Unit) -> Weights:
-    kernels = [layer.kernel[...] for layer in unit.convolutions]
+    (first, second), norms = unit.convolutions, unit.norms
     if unit.preactivation:
-        folded = {"norm": _affine(unit.norms[0]), "first": fold_norm(kernels[0], unit.norms[1])}
-        folded["second"] = {"kernel": kernels[1]}
-        around = {} if unit.shortcut is None else {"kernel": unit.shortcut.kernel[...]}
+        folded = {"norm": _affine(norms[0]), "first": fold_norm(first, norms[1]), "second": plain(second)}
     else:
-        folded = {
-            "first": fold_norm(kernels[0], unit.norms[0]),
-            "second": fold_norm(kernels[1], unit.norms[1]),
-        }
-        has_one = unit.shortcut is not None and unit.shortcut_norm is not None
-        around = fold_norm(unit.shortcut.kernel[...], unit.shortcut_norm) if has_one else {}  # type: ignore[union-attr, arg-type]
-    return folded | {"around": around} if around else folded
+        folded = {"first": fold_norm(first, norms[0]), "second": fold_norm(second, norms[1])}
+    if unit.shortcut is not None:
+        norm = unit.shortcut_norm
+        folded["around"] = plain(unit.shortcut) if norm is None else fold_norm(unit.shortcut, norm)
+    return folded
 
 
 def deepak8_logits(weights: Weights, jets: Jets, slope: float = 0.0) -> Float32[Array, "j k"]:
@@ -131,7 +127,7 @@ def _scaled(norm: Weights, x: Array) -> Array:
 
 
 def _tower(weights: Weights, x: Array) -> Array:
-    x = _convolve({"kernel": weights["stem"]}, _scaled(weights["norm"], x))
+    x = _convolve(weights["stem"], _scaled(weights["norm"], x))
     for number, unit in enumerate(weights["units"]):
         # The first unit of every stage but the first halves the length; it has a convolution in its way around.
         stride = 2 if number and "around" in unit else 1
@@ -157,31 +153,22 @@ def fold_particle_net(network: ParticleNet) -> Weights:
     folded: Weights = {
         "norm": _affine(network.norm),
         "blocks": [_fold_block(block) for block in network.blocks],
-        "dense": [dense(layer) for layer in network.dense] + [dense(network.output)],
+        "dense": [plain(layer) for layer in (*network.dense, network.output)],
     }
     if network.fusion is not None and network.fusion_norm is not None:
-        folded["fusion"] = fold_norm(network.fusion.kernel[...], network.fusion_norm)
+        folded["fusion"] = fold_norm(network.fusion, network.fusion_norm)
     for name in ("candidates", "vertices"):
         if (embedding := getattr(network, name)) is not None:
-            folded[name] = _fold_embedding(embedding)
+            folded[name] = fold_norm(embedding.layer, embedding.layer_norm, embedding.norm)
     return folded
 
 
-def _fold_embedding(embedding: Embedding) -> Weights:
-    # Nothing is padded here: the normalisation in front folds into the layer as well.
-    scale, shift = norm_affine(embedding.norm)
-    layer = fold_norm(embedding.layer.kernel[...], embedding.layer_norm)
-    return {"kernel": layer["kernel"] * scale[:, None], "bias": layer["bias"] + shift @ layer["kernel"]}
-
-
 def _fold_block(block: EdgeConv) -> Weights:
-    layers = [
-        fold_norm(layer.kernel[...], norm) for layer, norm in zip(block.layers, block.norms, strict=True)
-    ]
+    layers = [fold_norm(layer, norm) for layer, norm in zip(block.layers, block.norms, strict=True)]
     own, other = split_kernel(layers[0]["kernel"])
     folded = {"own": own, "other": other, "bias": layers[0]["bias"], "layers": layers[1:]}
     if block.shortcut is not None and block.shortcut_norm is not None:
-        folded["around"] = fold_norm(block.shortcut.kernel[...], block.shortcut_norm)
+        folded["around"] = fold_norm(block.shortcut, block.shortcut_norm)
     return folded
 
 

@@ -156,6 +156,9 @@ def mass_sculpting(
     masses, scores, weights = (array[keep] for array in arrays)
     rates = {"the cut": mistag_rate}
     passes = scores >= working_points(np.zeros(len(scores), bool), scores, rates)[0].threshold
-    counts = [np.histogram(masses[side], edges, weights=weights[side])[0] for side in (passes, ~passes)]
+    passed, failed = (
+        np.histogram(masses[side], edges, weights=weights[side])[0] for side in (passes, ~passes)
+    )
     inside = int(((masses >= edges[0]) & (masses <= edges[-1])).sum())
-    return Sculpting(jensen_shannon(*counts), np.asarray(edges, np.float64), *counts, len(masses) - inside)
+    bins = np.asarray(edges, np.float64)
+    return Sculpting(jensen_shannon(passed, failed), bins, passed, failed, len(masses) - inside)

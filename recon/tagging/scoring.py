@@ -41,7 +41,8 @@ class Scorer:
         self.batch = batch
         self._weights: Any
         if isinstance(network, DeepAK8 | ParticleNet):
-            self._weights, logits = fold(network)
+            folded = fold(network)
+            self._weights, logits = jax.device_put(folded.weights), folded.logits
         else:
             definition, self._weights = nnx.split(network)
 
