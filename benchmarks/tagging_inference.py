@@ -41,8 +41,9 @@ def make_jets(network: Any, batch: int, capacities: tuple[int, int]) -> Any:
         np.arange(n) < rng.integers(least, n + 1, batch)[:, None]
         for n, least in zip(capacities, (20, 0), strict=True)
     ]
+    # Noise as wide as real features would drive the logits to 1000, where float32 ends.
     arrays = [
-        (0.3 * rng.normal(size=(*mask.shape, size)) * mask[..., None]).astype(np.float32)
+        (0.1 * rng.normal(size=(*mask.shape, size)) * mask[..., None]).astype(np.float32)
         for mask, size in zip(valid, sizes, strict=True)
     ]
     return Jets(arrays[0], valid[0], arrays[1], valid[1], np.zeros(batch, np.int32))

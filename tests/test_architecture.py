@@ -26,6 +26,7 @@ IMPORTERS = {
     "orbax": ("recon/train/checkpoint.py",),
     "pythia8mc": ("recon/sim/",),
     "acts": ("recon/sim/",),
+    "onnx": ("recon/io/weights",),
 }
 
 
