@@ -72,8 +72,9 @@ def pair_features(
     """
     (pt, rapidity, phi), (other_pt, other_rapidity, other_phi) = _cylindrical(one), _cylindrical(other)
     squared = (rapidity - other_rapidity) ** 2 + delta_phi(phi, other_phi) ** 2
-    # A floor under a square root keeps its gradient finite.
-    angle = jnp.sqrt(jnp.maximum(squared, least**2))
+    # Twice "where": the square root has no gradient at 0, the angle of a particle to itself.
+    apart = squared > 0
+    angle = jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0)
     softer = jnp.minimum(pt, other_pt)
     total = one + other
     mass2 = total[..., 3] ** 2 - jnp.square(total[..., :3]).sum(-1)

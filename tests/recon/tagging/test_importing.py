@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import warnings
 import zipfile
 
 import numpy as np
@@ -41,8 +42,8 @@ def jets_of(candidates, counts, vertices=None, vertex_counts=None):
 def random_deepak8_jets(features, n=24):
     """Noise a tenth as wide as real features.
 
-    Features that are as wide as real ones but know nothing of each other drive the nominal network to logits near 1000,
-    where one unit in the last place of float32 is more than the tolerance: onnxruntime is then 5e-5 off the exact result.
+    Features that are as wide as real ones but know nothing of each other drive the nominal network to logits near
+    1000, where float32 ends before the tolerance: onnxruntime is then 5e-5 off the exact result.
     """
     rng = np.random.default_rng(0)
     counts, vertex_counts = rng.integers(10, 101, n), rng.integers(0, 8, n)
@@ -269,7 +270,9 @@ def test_particle_net_from_onnx(tmp_path, vertices):
     with torch.no_grad():
         wanted = peer(*tensors.values()).numpy()
     path = tmp_path / "particle_net.onnx"
-    with pytest.warns(DeprecationWarning, match="TorchScript"):
+    with warnings.catch_warnings():
+        # The exporter that CMS used is the old one.
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             peer, tuple(tensors.values()), path, input_names=list(tensors), opset_version=13, dynamo=False
         )
@@ -364,7 +367,7 @@ def test_wrong_network_for_a_file(reference_file):
     pytest.importorskip("onnx", reason="onnx is not installed")
     with pytest.raises(DataError, match="no node 'db_input_batchnorm'"):
         load_pretrained(reference_file("jets/deepak8_v02_full.onnx"), "deepdoubleb")
-    with pytest.raises(DataError, match="is no ParticleNet: it has 0 searches"):
+    with pytest.raises(DataError, match="a ParticleNet convolves single particles"):
         load_pretrained(reference_file("jets/deepak8_v02_full.onnx"), "particlenet")
     with pytest.raises(DataError, match="has no array"):
         load_pretrained(reference_file("jets/ParticleNet_kin.pt"), "particletransformer")
