@@ -13,9 +13,10 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Float32, Int32
+from jaxtyping import Bool, Float, Float32, Int32
 
 from recon.errors import ConfigError
+from recon.types import Array
 
 
 @dataclass(frozen=True, kw_only=True)
