@@ -13,7 +13,7 @@ from recon.types import Jets
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 
-def random_jets(n=4, candidates=12, features=7, vertices=3, vertex_features=4, seed=0, fullest=None):
+def random_jets(n=6, candidates=12, features=7, vertices=3, vertex_features=4, seed=0, fullest=None):
     """Jets of every size, the first one empty; what lies in the padding is large and must not matter."""
     rng = np.random.default_rng(seed)
     counts = rng.integers(1, candidates + 1, n)
