@@ -168,9 +168,9 @@ def break_even(logits: np.ndarray, label: np.ndarray) -> float:
 
 def evaluate(logits: np.ndarray, label: np.ndarray) -> dict[str, Any]:
     """AUC, and efficiency and purity of the segments at a score of 0.5 and at break-even."""
-    result: dict[str, Any] = {"auc": auc(logits, label), "segments": len(label), "true": int(label.sum())}
+    result: dict[str, Any] = {"auc": auc(label, logits), "segments": len(label), "true": int(label.sum())}
     for name, threshold in (("at_half", 0.0), ("break_even", break_even(logits, label))):
-        efficiency, purity = efficiency_purity(logits, label, threshold)
+        efficiency, purity = efficiency_purity(label, logits, threshold)
         result[name] = {
             "score": float(1 / (1 + np.exp(-threshold))),
             "efficiency": float(efficiency.value),
@@ -211,14 +211,14 @@ def run(config: Benchmark) -> dict[str, Any]:
 
 
 def _draw(path: Path, logits: np.ndarray, label: np.ndarray) -> None:
-    curve = roc(logits, label)
+    curve = roc(label, logits)
     missed = 1 - curve.true_positive
     # Both axes are logarithmic: the ends of the curve, where one of the two is 0, have no place on them.
     inside = (missed > 0) & (curve.false_positive > 0)
     plot_lines(
         path,
         {
-            f"TrackML test events, AUC {auc(logits, label):.5f}": (
+            f"TrackML test events, AUC {auc(label, logits):.5f}": (
                 curve.false_positive[inside],
                 missed[inside],
             )

@@ -73,6 +73,10 @@ COMMANDS = {
         "recon.tracking.commands.export:export",
         "write the track finder as artefacts for serving",
     ),
+    ("export", "tagging"): (
+        "recon.tagging.commands.export:export",
+        "write a jet tagger as an artefact for serving, or as ONNX",
+    ),
     ("export", "resnet50"): (
         "recon.nn.commands:export",
         "write ResNet-50, featurizer and classifier, as artefacts",

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import betaincinv, ndtri
+from scipy.stats import rankdata
 
 from recon.errors import ConfigError, DataError
 
@@ -120,50 +121,50 @@ class Roc(NamedTuple):
 
 
 def _selected(
-    scores: np.ndarray, labels: np.ndarray, valid: np.ndarray | None
-) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    score = np.asarray(scores, np.float64).ravel()
-    label = np.asarray(labels).ravel().astype(bool)
-    keep = np.ones(score.shape, bool) if valid is None else np.asarray(valid).ravel().astype(bool)
-    if not score.shape == label.shape == keep.shape:
+    label: np.ndarray, score: np.ndarray, valid: np.ndarray | None
+) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    truth = np.asarray(label).ravel().astype(bool)
+    scores = np.asarray(score, np.float64).ravel()
+    keep = np.ones(scores.shape, bool) if valid is None else np.asarray(valid).ravel().astype(bool)
+    if not truth.shape == scores.shape == keep.shape:
         raise DataError(
-            f"scores, labels and valid have {score.size}, {label.size} and {keep.size} entries, not the same"
+            f"label, score and valid have {truth.size}, {scores.size} and {keep.size} entries, not the same"
         )
-    score, label = score[keep], label[keep]
-    if np.isnan(score).any():
+    truth, scores = truth[keep], scores[keep]
+    if np.isnan(scores).any():
         raise DataError(
-            f"{int(np.isnan(score).sum())} of {score.size} scores are NaN; only finite scores can be ranked"
+            f"{int(np.isnan(scores).sum())} of {scores.size} scores are NaN; only finite scores can be ranked"
         )
-    return score, label
+    return truth, scores
 
 
-def roc(scores: np.ndarray, labels: np.ndarray, valid: np.ndarray | None = None) -> Roc:
+def roc(label: np.ndarray, score: np.ndarray, valid: np.ndarray | None = None) -> Roc:
     """Receiver operating characteristic of a score; equal scores make one point.
 
     Args:
-        scores: larger is more like signal; any shape.
-        labels: true for signal; the same shape.
+        label: true for signal; any shape.
+        score: larger is more like signal; the same shape.
         valid: entries that count; all if not given.
 
     Raises:
         DataError: shapes that differ, or a NaN among the valid scores.
 
     Example:
-        >>> roc(np.array([0.9, 0.1]), np.array([True, False])).true_positive.tolist()
+        >>> roc(np.array([True, False]), np.array([0.9, 0.1])).true_positive.tolist()
         [0.0, 1.0, 1.0]
     """
-    score, label = _selected(scores, labels, valid)
-    order = np.argsort(-score, kind="stable")
-    score, label = score[order], label[order]
+    truth, scores = _selected(label, score, valid)
+    order = np.argsort(-scores, kind="stable")
+    truth, scores = truth[order], scores[order]
     last_of_tie = (
-        np.flatnonzero(np.append(score[1:] != score[:-1], True)) if score.size else np.zeros(0, np.int64)
+        np.flatnonzero(np.append(scores[1:] != scores[:-1], True)) if scores.size else np.zeros(0, np.int64)
     )
-    signal = np.append(0, np.cumsum(label)[last_of_tie])
+    signal = np.append(0, np.cumsum(truth)[last_of_tie])
     background = np.append(0, last_of_tie + 1 - signal[1:])
     return Roc(
         false_positive=_fraction(background),
         true_positive=_fraction(signal),
-        threshold=np.append(np.inf, score[last_of_tie]),
+        threshold=np.append(np.inf, scores[last_of_tie]),
     )
 
 
@@ -171,54 +172,93 @@ def _fraction(count: np.ndarray) -> Float[np.ndarray, " k"]:
     return count / count[-1] if count[-1] > 0 else np.full(count.shape, np.nan)
 
 
-def auc(scores: np.ndarray, labels: np.ndarray, valid: np.ndarray | None = None) -> float:
+def auc(label: np.ndarray, score: np.ndarray, valid: np.ndarray | None = None) -> float:
     """Probability that a signal entry scores above a background entry, ties counting one half.
 
     Args:
-        scores: larger is more like signal.
-        labels: true for signal.
+        label: true for signal.
+        score: larger is more like signal.
         valid: entries that count; all if not given.
 
     Returns:
         Area under the ROC curve; NaN without signal or without background.
     """
-    curve = roc(scores, labels, valid)
+    curve = roc(label, score, valid)
     if np.isnan(curve.true_positive[-1] + curve.false_positive[-1]):
         return np.nan
     return float(np.trapezoid(curve.true_positive, curve.false_positive))
 
 
+def auc_error(label: np.ndarray, score: np.ndarray, valid: np.ndarray | None = None) -> float:
+    """Standard deviation of `auc` over samples of this size.
+
+    Args:
+        label: true for signal.
+        score: larger is more like signal.
+        valid: entries that count; all if not given.
+
+    Returns:
+        NaN with fewer than two entries of either kind.
+
+    Source:
+        DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988) 837; by ranks after Sun and Xu, IEEE SPL 21 (2014) 1389.
+    """
+    truth, scores = _selected(label, score, valid)
+    signal, background = scores[truth], scores[~truth]
+    if min(len(signal), len(background)) < 2:
+        return np.nan
+    # Fraction of the other kind that an entry beats, ties counting one half.
+    beats = (rankdata(scores)[truth] - rankdata(signal)) / len(background)
+    beaten = (rankdata(scores)[~truth] - rankdata(background)) / len(signal)
+    return float(np.sqrt(beats.var(ddof=1) / len(signal) + beaten.var(ddof=1) / len(background)))
+
+
+def accuracy(
+    label: np.ndarray, score: np.ndarray, threshold: float = 0.5, valid: np.ndarray | None = None
+) -> Ratio:
+    """Fraction of entries on the right side of the cut `score > threshold`.
+
+    Args:
+        label: true for signal.
+        score: larger is more like signal.
+        threshold: of the scores.
+        valid: entries that count; all if not given.
+    """
+    truth, scores = _selected(label, score, valid)
+    return Ratio(int(((scores > threshold) == truth).sum()), int(truth.size))
+
+
 def efficiency_purity(
-    scores: np.ndarray, labels: np.ndarray, threshold: float, valid: np.ndarray | None = None
+    label: np.ndarray, score: np.ndarray, threshold: float, valid: np.ndarray | None = None
 ) -> tuple[Ratio, Ratio]:
     """Efficiency and purity of the cut `score >= threshold`.
 
     Args:
-        scores: larger is more like signal.
-        labels: true for signal.
+        label: true for signal.
+        score: larger is more like signal.
         threshold: of the scores.
         valid: entries that count; all if not given.
 
     Returns:
         (signal that passes / all signal) and (signal that passes / all that passes).
     """
-    score, label = _selected(scores, labels, valid)
-    passes = score >= threshold
-    both = int((passes & label).sum())
-    return Ratio(both, int(label.sum())), Ratio(both, int(passes.sum()))
+    truth, scores = _selected(label, score, valid)
+    passes = scores >= threshold
+    both = int((passes & truth).sum())
+    return Ratio(both, int(truth.sum())), Ratio(both, int(passes.sum()))
 
 
 def rejection(
-    scores: np.ndarray, labels: np.ndarray, efficiency: float, valid: np.ndarray | None = None
+    label: np.ndarray, score: np.ndarray, signal_efficiency: float, valid: np.ndarray | None = None
 ) -> float:
     """Background rejection, 1 / (false positive rate), at a signal efficiency.
 
     The ROC curve is taken as straight between its points.
 
     Args:
-        scores: larger is more like signal.
-        labels: true for signal.
-        efficiency: of the signal, in (0, 1].
+        label: true for signal.
+        score: larger is more like signal.
+        signal_efficiency: in (0, 1].
         valid: entries that count; all if not given.
 
     Returns:
@@ -227,15 +267,54 @@ def rejection(
     Raises:
         ConfigError: efficiency outside (0, 1].
     """
-    if not 0 < efficiency <= 1:
-        raise ConfigError(f"efficiency is {efficiency}; allowed: above 0, at most 1")
-    curve = roc(scores, labels, valid)
+    rate = _background_rate(label, score, signal_efficiency, valid)
+    return np.inf if rate == 0 else 1 / rate
+
+
+def rejection_interval(
+    label: np.ndarray,
+    score: np.ndarray,
+    signal_efficiency: float,
+    valid: np.ndarray | None = None,
+    level: float = ONE_SIGMA,
+) -> tuple[float, float]:
+    """Confidence interval of `rejection`: binomial in the background that passes, at the cut as it is.
+
+    Args:
+        label: true for signal.
+        score: larger is more like signal.
+        signal_efficiency: in (0, 1].
+        valid: entries that count; all if not given.
+        level: probability content.
+
+    Returns:
+        Lower and upper end, by Clopper and Pearson; the upper one is infinite where no background passes. NaN without
+        signal or without background.
+
+    Raises:
+        ConfigError: efficiency outside (0, 1].
+    """
+    rate = _background_rate(label, score, signal_efficiency, valid)
+    if np.isnan(rate):
+        return np.nan, np.nan
+    truth, _ = _selected(label, score, valid)
+    total = int((~truth).sum())
+    low, high = (float(end) for end in Ratio(round(rate * total), total).interval(level=level))
+    return 1 / high, np.inf if low == 0 else 1 / low
+
+
+def _background_rate(
+    label: np.ndarray, score: np.ndarray, signal_efficiency: float, valid: np.ndarray | None
+) -> float:
+    """Fraction of the background that passes at a signal efficiency; NaN where a kind is missing."""
+    if not 0 < signal_efficiency <= 1:
+        raise ConfigError(f"signal_efficiency is {signal_efficiency}; allowed: above 0, at most 1")
+    curve = roc(label, score, valid)
     if np.isnan(curve.true_positive[-1] + curve.false_positive[-1]):
         return np.nan
     # Where the curve runs flat only its start is a working point anybody would choose.
     rising = np.append(True, np.diff(curve.true_positive) > 0)
-    rate = float(np.interp(efficiency, curve.true_positive[rising], curve.false_positive[rising]))
-    return np.inf if rate == 0 else 1 / rate
+    return float(np.interp(signal_efficiency, curve.true_positive[rising], curve.false_positive[rising]))
 
 
 class Binned(NamedTuple):

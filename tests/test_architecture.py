@@ -28,6 +28,7 @@ IMPORTERS = {
     "orbax": ("recon/train/checkpoint.py",),
     "pythia8mc": ("recon/sim/",),
     "acts": ("recon/sim/",),
+    "onnx": ("recon/io/weights",),
 }
 
 

@@ -102,3 +102,20 @@ def _backward(function: Any, weights: Any, inputs: Array, slope: Array, *, rows:
 
     zeros = jax.tree.map(jnp.zeros_like, weights), jnp.zeros_like(inputs)
     return jax.lax.fori_loop(0, -(-count // rows), block, zeros)
+
+
+def each_item(function: Callable[[Any, Any], Array], weights: Any, items: Any) -> Array:
+    """`function(weights, item)` for every item: on a CPU one after another, so that each stays in the cache.
+
+    Args:
+        function: of weights and one item.
+        weights: a tree of arrays.
+        items: a tree of arrays whose first axis counts the items.
+
+    Returns:
+        The results along a new first axis.
+    """
+    one = partial(function, weights)
+    if jax.tree.leaves(items)[0].shape[0] == 1:
+        return jax.vmap(one)(items)
+    return jax.lax.platform_dependent(items, cpu=partial(jax.lax.map, one), default=jax.vmap(one))

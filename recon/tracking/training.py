@@ -265,9 +265,9 @@ def _validate(network: EdgeClassifier, held_out: Sequence[LabelledGraph]) -> dic
         [np.asarray(_logits(network, jax.tree.map(jnp.asarray, g)))[g.edge_valid] for g in held_out]
     )
     label = np.concatenate([graph.label[graph.edge_valid] for graph in held_out])
-    efficiency, purity = efficiency_purity(scores, label, 0.0)
+    efficiency, purity = efficiency_purity(label, scores, 0.0)
     return {
-        "auc": float(auc(scores, label)),
+        "auc": float(auc(label, scores)),
         "edge_efficiency": float(efficiency.value),
         "edge_purity": float(purity.value),
     }

@@ -7,7 +7,17 @@ import pytest
 from scipy.stats import binom
 
 from recon.errors import ConfigError, DataError
-from recon.metrics import Ratio, auc, binned_efficiency, efficiency_purity, rejection, roc
+from recon.metrics import (
+    Ratio,
+    accuracy,
+    auc,
+    auc_error,
+    binned_efficiency,
+    efficiency_purity,
+    rejection,
+    rejection_interval,
+    roc,
+)
 from tests.reference import track_metrics as twin
 
 
@@ -56,7 +66,7 @@ def test_interval_refuses(method, level):
 
 
 def test_roc_by_hand_with_a_tie():
-    curve = roc(np.array([0.9, 0.5, 0.5, 0.1]), np.array([True, True, False, False]))
+    curve = roc(np.array([True, True, False, False]), np.array([0.9, 0.5, 0.5, 0.1]))
     assert curve.threshold.tolist() == [np.inf, 0.9, 0.5, 0.1]
     assert curve.true_positive.tolist() == [0, 0.5, 1, 1]
     assert curve.false_positive.tolist() == [0, 0, 0.5, 1]
@@ -66,7 +76,7 @@ def test_roc_by_hand_with_a_tie():
 def test_auc_counts_pairs(n_values):
     rng = np.random.default_rng(n_values)
     scores, labels = rng.integers(0, n_values, 300), rng.random(300) < 0.3
-    assert auc(scores, labels) == pytest.approx(twin.auc(scores, labels), rel=1e-12)
+    assert auc(labels, scores) == pytest.approx(twin.auc(scores, labels), rel=1e-12)
 
 
 def test_auc_ignores_padding_and_order():
@@ -74,30 +84,29 @@ def test_auc_ignores_padding_and_order():
     scores, labels = rng.normal(size=200), rng.random(200) < 0.5
     padded, valid = np.append(scores, np.full(50, np.nan)), np.arange(250) < 200
     order = rng.permutation(250)
-    assert auc(padded[order], np.append(labels, np.ones(50, bool))[order], valid[order]) == auc(
-        scores, labels
-    )
+    found = auc(np.append(labels, np.ones(50, bool))[order], padded[order], valid[order])
+    assert found == auc(labels, scores)
 
 
 def test_auc_needs_both_classes():
-    assert np.isnan(auc(np.array([1.0, 2.0]), np.array([True, True])))
-    assert np.isnan(auc(np.zeros(0), np.zeros(0, bool)))
+    assert np.isnan(auc(np.array([True, True]), np.array([1.0, 2.0])))
+    assert np.isnan(auc(np.zeros(0, bool), np.zeros(0)))
 
 
 def test_scores_that_cannot_be_ranked_are_refused():
     with pytest.raises(DataError, match="1 of 2 scores are NaN"):
-        auc(np.array([np.nan, 1.0]), np.array([True, False]))
-    with pytest.raises(DataError, match="3, 2 and 3 entries"):
-        auc(np.zeros(3), np.zeros(2, bool))
+        auc(np.array([True, False]), np.array([np.nan, 1.0]))
+    with pytest.raises(DataError, match="2, 3 and 3 entries"):
+        auc(np.zeros(2, bool), np.zeros(3))
 
 
 def test_efficiency_and_purity_of_a_cut():
     scores, labels = np.array([0.2, 0.5, 0.8, 0.9, 0.9]), np.array([True, True, False, True, True])
     valid = np.array([True, True, True, True, False])
-    efficiency, purity = efficiency_purity(scores, labels, 0.5, valid)
+    efficiency, purity = efficiency_purity(labels, scores, 0.5, valid)
     assert (efficiency.passed, efficiency.total) == (2, 3)
     assert (purity.passed, purity.total) == (2, 3)
-    nothing = efficiency_purity(scores, labels, 2.0, valid)
+    nothing = efficiency_purity(labels, scores, 2.0, valid)
     assert nothing[0].value == 0
     assert np.isnan(nothing[1].value)
 
@@ -106,18 +115,56 @@ def test_rejection_at_efficiency():
     # Signal at 4, 3; background at 3.5, 1, 0, -1: half of the signal passes free, all of it with one of four.
     scores = np.array([4.0, 3.0, 3.5, 1.0, 0.0, -1.0])
     labels = np.array([True, True, False, False, False, False])
-    assert rejection(scores, labels, 0.5) == np.inf
-    assert rejection(scores, labels, 1.0) == pytest.approx(4)
-    assert rejection(scores, labels, 0.75) == pytest.approx(8)
-    assert np.isnan(rejection(scores, np.zeros(6, bool), 0.5))
+    assert rejection(labels, scores, 0.5) == np.inf
+    assert rejection(labels, scores, 1.0) == pytest.approx(4)
+    assert rejection(labels, scores, 0.75) == pytest.approx(8)
+    assert np.isnan(rejection(np.zeros(6, bool), scores, 0.5))
     with pytest.raises(ConfigError, match="at most 1"):
-        rejection(scores, labels, 0.0)
+        rejection(labels, scores, 0.0)
 
 
 def test_rejection_of_a_random_score_is_one_over_efficiency():
     rng = np.random.default_rng(1)
     scores, labels = rng.random(200_000), rng.random(200_000) < 0.5
-    assert rejection(scores, labels, 0.3) == pytest.approx(1 / 0.3, rel=0.02)
+    assert rejection(labels, scores, 0.3) == pytest.approx(1 / 0.3, rel=0.02)
+
+
+def test_rejection_interval_is_that_of_the_background_that_passes():
+    # At 100 % efficiency one of four background entries passes.
+    scores = np.array([4.0, 3.0, 3.5, 1.0, 0.0, -1.0])
+    labels = np.array([True, True, False, False, False, False])
+    low, high = Ratio(1, 4).interval()
+    assert rejection_interval(labels, scores, 1.0) == pytest.approx((1 / high, 1 / low))
+    assert rejection_interval(labels, scores, 0.5)[1] == np.inf
+    assert rejection_interval(labels, scores, 0.5)[0] == pytest.approx(1 / Ratio(0, 4).interval()[1])
+    assert np.isnan(rejection_interval(np.zeros(6, bool), scores, 0.5)).all()
+    with pytest.raises(ConfigError, match="signal_efficiency is 2"):
+        rejection_interval(labels, scores, 2.0)
+
+
+def test_accuracy_counts_both_sides_of_the_cut():
+    found = accuracy(np.array([True, True, False, False]), np.array([0.9, 0.5, 0.5, 0.6]))
+    assert (found.passed, found.total) == (2, 4)
+    masked = accuracy(np.array([True, False]), np.array([1.0, np.nan]), valid=np.array([True, False]))
+    assert (masked.passed, masked.total) == (1, 1)
+
+
+def test_error_of_the_auc_is_its_spread_over_samples():
+    rng = np.random.default_rng(3)
+    labels = np.arange(300) < 100
+
+    def sample():
+        return np.round(rng.normal(size=300) + labels, 1)
+
+    spread = np.std([auc(labels, sample()) for _ in range(400)])
+    assert np.mean([auc_error(labels, sample()) for _ in range(20)]) == pytest.approx(spread, rel=0.12)
+
+
+def test_error_of_the_auc_by_hand():
+    # Signal at 3 and 1 beats 2 of 2 and 1 of 2; background at 2 and 0 is beaten by 1 of 2 and 2 of 2.
+    found = auc_error(np.array([True, True, False, False]), np.array([3.0, 1.0, 2.0, 0.0]))
+    assert found == pytest.approx(np.sqrt(0.125 / 2 + 0.125 / 2))
+    assert np.isnan(auc_error(np.array([True, False, False]), np.array([1.0, 2.0, 3.0])))
 
 
 def test_binned_efficiency_loses_nothing():

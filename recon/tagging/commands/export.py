@@ -1,0 +1,68 @@
+"""`recon export tagging`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from rich.console import Console
+from tyro.conf import arg
+
+from recon.errors import ConfigError
+from recon.tagging.export import BATCHES, export_deepak8, export_particle_net
+from recon.tagging.export_onnx import write_onnx
+from recon.tagging.importing import load_pretrained
+from recon.tagging.models import TaggingModel, kind_of, load_tagging_model
+from recon.tagging.particle_net import ParticleNet
+
+
+def export(
+    *,
+    model: Path,
+    kind: str | None = None,
+    output: Annotated[Path, arg(aliases=["-o"])] = Path("models"),
+    name: str | None = None,
+    format: Literal["artefact", "onnx"] = "artefact",
+    version: str = "1",
+    batches: tuple[int, ...] = BATCHES,
+    overwrite: bool = False,
+) -> None:
+    """Write a DeepAK8 or a ParticleNet as artefact `<name>`, or as the file `<name>.onnx`.
+
+    Args:
+        model: directory of a trained model, or a file of CMS (.onnx) or weaver (.pt).
+        kind: of the network in such a file: deepak8, deepak8-md, particlenet.
+        output: the model repository, or the folder of the file.
+        name: of the artefact or the file; the kind by default.
+        format: what to write.
+        version: of the artefact, a whole number.
+        batches: padded numbers of jets that the artefact is compiled for.
+        overwrite: replace what is there.
+    """
+    tagger = _load(model, kind)
+    name = name or tagger.kind
+    if format == "onnx":
+        target = output / f"{name}.onnx"
+        if target.exists() and not overwrite:
+            raise ConfigError(f"{target} exists; choose another name, or say that it may be overwritten")
+        output.mkdir(parents=True, exist_ok=True)
+        write_onnx(target, tagger)
+    else:
+        writer = export_particle_net if isinstance(tagger.network, ParticleNet) else export_deepak8
+        target = writer(output, tagger, name=name, version=version, batches=batches, overwrite=overwrite)
+    # Brackets in a path are no markup.
+    Console(soft_wrap=True, markup=False, highlight=False).print(f"written: {target}")
+
+
+def _load(path: Path, kind: str | None) -> TaggingModel:
+    if path.is_dir():
+        return load_tagging_model(path)
+    if not path.is_file():
+        raise ConfigError(f"there is no model {path}: it is neither a directory nor a file")
+    if kind is None:
+        raise ConfigError(f"{path} is a file of others: say with --kind which network it holds")
+    known = kind_of(kind)
+    network = load_pretrained(path, kind)
+    labels = known.labels if len(known.labels) == network.config.classes else ()
+    card = f"Weights of {path.name}, which others trained; their licence holds."
+    return TaggingModel(kind, network, labels, (known.candidates, known.vertices), {}, card)
