@@ -70,7 +70,7 @@ class TrainingConfig:
     seed: int = 0
     learning_rate: float = 4e-3
     hidden: int = 40
-    rounds: int = 2
+    rounds: int = 3
     member_share: float = 0.8
     energy_min: float = 15.0
     window: int = 1024
@@ -149,7 +149,9 @@ def _train_hybrid(
     say(f"training on {len(graphs)} endcaps")
     network = CondensationNetwork(hybrid.network, rngs=nnx.Rngs(config.seed))
     set_scales(network, graphs)
-    state = _fit(config, network, condensation_loss, lambda step: item_of_step(graphs, config.seed, step), 0.98)
+    state = _fit(
+        config, network, condensation_loss, lambda step: item_of_step(graphs, config.seed, step), 0.98
+    )
     weights = model_arrays(merge_model(state, ema=True))
     chain = replace(base, method="hybrid", hybrid=hybrid)
     # The chain reads its network from the directory.
