@@ -27,7 +27,8 @@ from recon.types import Array
 
 PARAMETERS = ("d_c", "rho_c", "outlier_delta_factor", "layer_step")
 """What is tuned; all are above 0 and move on a logarithmic scale."""
-TEMPERATURE = 0.15
+TEMPERATURE = 0.03
+"""A radius that is softer than this has many neighbours in its tail, which no seed survives."""
 _TABLE_RADIUS = 70.0
 _TABLE_STEP = 1.5
 _WINDOW = 130.0
