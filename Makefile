@@ -12,6 +12,7 @@ JOBS ?= 2
 
 demo: $(STAMP)
 	$(BIN)/python -m recon demo tracking --output $(OUT)
+	$(BIN)/python -m recon demo hgcal --output $(OUT)/hgcal
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope

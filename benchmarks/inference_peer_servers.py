@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -38,12 +38,16 @@ class Server(NamedTuple):
     has_memory: bool = False
 
 
-def ours(models: Path, options: Sequence[str]) -> Iterator[Server]:
-    """`recon serve` on all cores and on one, and an echo; `options` are further ones of `recon serve`."""
-    for name, before in (("recon serve", []), ("recon serve, one core", ["taskset", "-c", "0"])):
-        port = free_port()
-        command = [*before, sys.executable, "-m", "recon", "serve", "--models", str(models), *options]
-        command += ["--grpc", str(port), "--http", "-1", "--metrics", "-1"]
+def ours(models: Path) -> Iterator[Server]:
+    """`recon serve` with both fronts, that of grpcio on all cores and on one, and an echo."""
+    for front, where, before in (
+        ("asyncio", "", []),
+        ("grpcio", "", []),
+        ("grpcio", ", one core", ["taskset", "-c", "0"]),
+    ):
+        port, name = free_port(), f"recon serve, {front}{where}"
+        command = [*before, sys.executable, "-m", "recon", "serve", "--models", str(models)]
+        command += ["--grpc-front", front, "--grpc", str(port), "--http", "-1", "--metrics", "-1"]
         yield Server(name, command, dict(os.environ), port, has_large=True, has_memory=True)
     # The floor of whatever stands on grpcio.
     port = free_port()
@@ -88,7 +92,7 @@ def mlserver(where: Path, folder: Path) -> Server:
 
 def servers(options: argparse.Namespace, folder: Path) -> Iterator[Server]:
     """Those whose environments were given."""
-    yield from ours(folder / "models", options.serve.split())
+    yield from ours(folder / "models")
     if options.triton:
         port = free_port()
         command, environment = triton_command(options.triton, folder / "triton", port)

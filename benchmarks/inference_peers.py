@@ -39,6 +39,15 @@ SMALL = (
 MESSAGE = ("400 KiB in the message, 1 client", "identity_medium", MEDIUM, 1)
 MEMORY = ("16 MiB in shared memory", "16 MiB in shared memory, copied by the client")
 CASES = (*(case[0] for case in SMALL), MESSAGE[0], *MEMORY)
+BARS = (
+    (CASES[0], "cpu_us", "Triton 2.51", "at most 1.0"),
+    (CASES[0], "cpu_us", "MLServer 1.7.1", "at most 0.25"),
+    (CASES[1], "rate", "Triton 2.51", "at least 1.0"),
+    (CASES[1], "rate", "pytriton 0.7", "at least 4.0"),
+    (CASES[2], "cpu_us", "Triton 2.51", "at most 1.0"),
+    (CASES[3], "p50_us", "Triton 2.51", "at most 0.5"),
+)
+"""What is aimed at: of this project's number over the peer's."""
 Row = dict[str, Any]
 Run = Callable[[float], tuple[list[float], int]]
 
@@ -116,6 +125,24 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def ratios(rows: list[Row]) -> str:
+    """This project's servers over the peers, round by round: medians and quartiles."""
+    lines = ["| case | number | server | over | wanted | median | quartiles |"]
+    lines.append("| --- | --- | --- | --- | --- | ---: | ---: |")
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row["case"], row["server"]), []).append(row)
+    servers = [name for name in dict.fromkeys(row["server"] for row in rows) if name.startswith("recon")]
+    for (case, number, peer, wanted), server in itertools.product(BARS, servers):
+        pairs = zip(found.get((case, server), []), found.get((case, peer), []), strict=False)
+        each = [ours[number] / theirs[number] for ours, theirs in pairs]
+        if each:
+            low, middle, high = np.percentile(each, (25, 50, 75))
+            about = f"{case} | {number} | {server} | {peer} | {wanted}"
+            lines.append(f"| {about} | {middle:.2f} | {low:.2f} to {high:.2f} |")
+    return "\n".join(lines)
+
+
 def _place(row: Row) -> int:
     return CASES.index(row["case"])
 
@@ -125,7 +152,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for peer in ("triton", "mlserver", "kserve", "ray"):
         parser.add_argument(f"--{peer}", type=Path, help=f"virtual environment of {peer}")
-    parser.add_argument("--serve", default="", help="further options of recon serve, as one word")
     parser.add_argument("--seconds", type=float, default=2.0, help="of one case in one round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
@@ -147,7 +173,7 @@ def main() -> None:
                         row = measure(asked[case], process, options.seconds)
                         rows.append({"case": case, "server": server.name, **row})
                         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    print(table(rows))
+    print(table(rows), ratios(rows), sep="\n\n")
     if options.json:
         options.json.write_text(json.dumps({"rows": rows, "options": vars(options)}, indent=2, default=str))
 

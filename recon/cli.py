@@ -20,6 +20,10 @@ COMMANDS = {
         "recon.tracking.commands.demo:demo",
         "collisions to tracks beside ACTS, with pictures, in minutes",
     ),
+    ("demo", "hgcal"): (
+        "recon.hgcal_clustering.commands.demo:demo",
+        "particles to showers in the HGCAL, with pictures, in a minute",
+    ),
     ("simulate", "tracking"): (
         "recon.tracking.commands.simulate:simulate",
         "make collisions and the hits they leave",
@@ -27,6 +31,26 @@ COMMANDS = {
     ("simulate", "hgcal"): (
         "recon.hgcal_clustering.commands.simulate:simulate",
         "make showers in an HGCAL endcap and the hits they leave",
+    ),
+    ("reconstruct", "hgcal"): (
+        "recon.hgcal_clustering.commands.reconstruct:reconstruct",
+        "find the showers in a file of hits, or the clusters of points",
+    ),
+    ("evaluate", "hgcal"): (
+        "recon.hgcal_clustering.commands.evaluate:evaluate",
+        "compare found showers with the true particles",
+    ),
+    ("display", "hgcal"): (
+        "recon.hgcal_clustering.commands.display:display",
+        "draw the showers of an event as PNG and as a page in 3D",
+    ),
+    ("export", "hgcal"): (
+        "recon.hgcal_clustering.commands.export:export",
+        "write CLUE and CLUE3D as artefacts for serving",
+    ),
+    ("simulate", "jets"): (
+        "recon.tagging.commands.simulate:simulate",
+        "make AK8 jets with the labels of DeepAK8",
     ),
     ("train", "tracking"): ("recon.tracking.commands.train:train", "train a track finder"),
     ("train", "hgcal"): (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from typing import Annotated, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import arg
+
+from recon.errors import ConfigError
 
 Output = Annotated[Path, arg(aliases=["-o"])]
 Json = Annotated[Path | None, arg(help="write the result here as JSON")]
@@ -64,3 +67,39 @@ def write_json(path: Path | None, tree: Any) -> None:
 def is_csv(path: Path) -> bool:
     """Whether a path names CSV files, compressed or not."""
     return ".csv" in path.suffixes
+
+
+Server = Annotated[
+    str | None,
+    arg(
+        help="let a server do it: grpc://HOST:PORT, more of them after commas for when it fails, or local:FOLDER for "
+        "an exported model in this process"
+    ),
+]
+Fallback = Annotated[
+    str | None, arg(help="local:FOLDER with the same exported model, for when every server fails")
+]
+TokenFile = Annotated[
+    Path | None, arg(help="holds the bearer token of the server; the variable RECON_TOKEN does too")
+]
+
+
+def engine_settings(
+    server: str | None, *, fallback: str | None, token_file: Path | None, timeout: float
+) -> dict[str, Any]:
+    """What `recon.engines.connect` is told beside the address.
+
+    Args:
+        server: address; `None` where this process does the work.
+        fallback: address of an exported model.
+        token_file: holds the token; never on the command line, which every user of the host can read.
+        timeout: seconds for an event.
+
+    Raises:
+        ConfigError: settings of a server without one.
+    """
+    if server is None and (fallback is not None or token_file is not None):
+        raise ConfigError("--fallback and --token-file go with --server")
+    token = token_file.read_text().strip() if token_file is not None else os.environ.get("RECON_TOKEN")
+    optional = {"fallback": fallback, "token": token}
+    return {"timeout": timeout} | {name: value for name, value in optional.items() if value is not None}

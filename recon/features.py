@@ -1,6 +1,7 @@
 """Feature table: which columns a network reads and how they are scaled, as data beside the weights.
 
-Every feature is `clip((transform(column) - mean) / scale)` in float32, the same in NumPy and when compiled.
+Every feature is `clip((transform(column) - mean) / scale)` in float32, the same in NumPy and when compiled; what is
+not a number, infinite or absurd is replaced before, where the feature says by what.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from recon.types import Array
 
 Transform = Literal["none", "log1p", "arcsinh"]
 
+ABSURD = 1e32
+"""Larger magnitudes count as infinite (CMSSW, RecoBTag/FeatureTools, catch_infs)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
@@ -30,6 +34,9 @@ class Feature:
         mean: subtracted after the transform, in the transformed unit.
         scale: divides the difference, in the transformed unit.
         clip: largest magnitude of the result, in units of `scale`; `None` for no limit.
+        limits: lowest and highest result, where they are not of one magnitude; instead of `clip`.
+        replace: stands in for NaN and for magnitudes above `ABSURD`, infinity included, before the transform; `None`
+            to leave them.
     """
 
     column: str
@@ -37,6 +44,8 @@ class Feature:
     mean: float = 0.0
     scale: float = 1.0
     clip: float | None = None
+    limits: tuple[float, float] | None = None
+    replace: float | None = None
 
     def __post_init__(self) -> None:
         if self.transform not in get_args(Transform):
@@ -50,6 +59,11 @@ class Feature:
         if self.clip is not None and not self.clip > 0:
             raise ConfigError(
                 f"feature {self.column!r}: clip {self.clip}; allowed: above 0, or None for no limit"
+            )
+        if self.limits is not None and (self.clip is not None or not self.limits[0] < self.limits[1]):
+            raise ConfigError(
+                f"feature {self.column!r}: limits {self.limits}, clip {self.clip}; the lower limit must come first, "
+                "and there can be limits or a clip, not both"
             )
 
 
@@ -119,12 +133,22 @@ def _transformed(transform: Transform, column: Any, numpy: ModuleType) -> Any:
 
 
 def _scale(feature: Feature, column: Any, numpy: ModuleType) -> Any:
-    transformed = _transformed(feature.transform, column, numpy)
+    transformed = _transformed(feature.transform, _replaced(feature, column, numpy), numpy)
     # Constants in float32 on both sides: NumPy would round a Python float at another place than XLA.
     scaled = (transformed - numpy.float32(feature.mean)) / numpy.float32(feature.scale)
-    if feature.clip is None:
+    low, high = feature.limits or (-(feature.clip or np.inf), feature.clip or np.inf)
+    if feature.limits is None and feature.clip is None:
         return scaled
-    return numpy.clip(scaled, numpy.float32(-feature.clip), numpy.float32(feature.clip))
+    return numpy.clip(scaled, numpy.float32(low), numpy.float32(high))
+
+
+def _replaced(feature: Feature, column: Any, numpy: ModuleType) -> Any:
+    if feature.replace is None:
+        return column
+    values = numpy.asarray(column, dtype=numpy.float32)
+    # A comparison with NaN is false.
+    good = numpy.abs(values) <= numpy.float32(ABSURD)
+    return numpy.where(good, values, numpy.float32(feature.replace))
 
 
 def fit_features(
@@ -185,6 +209,12 @@ def features_from_json(data: Sequence[Mapping[str, Any]]) -> FeatureTable:
         ConfigError: when an entry has an unknown or a missing field.
     """
     try:
-        return FeatureTable(features=tuple(Feature(**entry) for entry in data))
+        return FeatureTable(features=tuple(Feature(**_entry(entry)) for entry in data))
     except TypeError as error:
         raise ConfigError(f"not a feature table: {error}") from error
+
+
+def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows no tuples."""
+    limits = entry.get("limits")
+    return {**entry, **({"limits": tuple(limits)} if limits is not None else {})}

@@ -5,6 +5,7 @@ A quantity that nothing was measured for is NaN, never 0: an empty bin has no ef
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -280,3 +281,17 @@ def binned_efficiency(
     return Binned(
         edge, Ratio(np.histogram(x[flag & ~np.isnan(x)], edge)[0], total), int(x.size - total.sum())
     )
+
+
+def integer_edges(values: Sequence[np.ndarray], most: int) -> Float[np.ndarray, " b1"]:
+    """Equal bins over the numbers that occur; integers lie inside bins, not on edges.
+
+    Args:
+        values: samples that share the bins.
+        most: number of bins where there are as many different integers or more.
+    """
+    each = [sample for sample in values if sample.size]
+    if not each:
+        return np.array([-0.5, 0.5])
+    low, high = min(float(s.min()) for s in each) - 0.5, max(float(s.max()) for s in each) + 0.5
+    return np.linspace(low, high, min(most, max(int(high - low), 1)) + 1)

@@ -323,3 +323,21 @@ class Tracksters(NamedTuple):
     size: Int32[Array, "*b t"]
     seed: Int32[Array, "*b t"]
     valid: Bool[Array, "*b t"]
+
+
+class Jets(NamedTuple):
+    """The jets of one event, as a network sees them.
+
+    Attributes:
+        candidates: features of the jet's particles, by decreasing transverse momentum, as `recon.features` makes them.
+        candidate_valid: false for padding.
+        vertices: features of the secondary vertices in the jet.
+        vertex_valid: false for padding.
+        label: row of `recon.tagging.labels.LABELS`; `NOISE` where unknown.
+    """
+
+    candidates: Float32[Array, "*b j c f"]
+    candidate_valid: Bool[Array, "*b j c"]
+    vertices: Float32[Array, "*b j v g"]
+    vertex_valid: Bool[Array, "*b j v"]
+    label: Int32[Array, "*b j"]

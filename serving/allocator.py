@@ -18,6 +18,10 @@ FOLDERS = (
 )
 MAPS = Path("/proc/self/maps")
 
+SETTINGS = "dirty_decay_ms:-1"
+"""Of jemalloc: keep freed memory. By default it gives it back to the system, and a result of 16 MiB then costs ten
+times its computation in page faults, every time anew (benchmarks/README.md)."""
+
 
 def find_jemalloc() -> str | None:
     """Path of the library, if it is installed."""
@@ -53,5 +57,6 @@ def use_jemalloc(arguments: Sequence[str]) -> str:
     if not arguments or sys.argv[-len(arguments) :] != list(arguments):
         return f"allocator: the C library's; LD_PRELOAD={library} makes XLA on a CPU up to 1.3x faster"
     os.environ[GUARD] = "1"
+    os.environ.setdefault("MALLOC_CONF", SETTINGS)
     os.environ["LD_PRELOAD"] = f"{library} {os.environ.get('LD_PRELOAD', '')}".strip()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - this very program

@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from serving.deadlines import Clock
 from serving.errors import Cancelled, DeadlineExceeded, ModelNotReady, Overloaded
-from serving.pace import Pace
+from serving.pace import Pace, preemptions
 from serving.pending import End, Outputs, Pending, State
 from serving.runner import Inputs, Run, Runner, Sizes
 from serving.statistics import StatisticsRecorder
@@ -75,9 +75,47 @@ class Scheduler:
             Cancelled: `is_wanted` said no when its turn came.
             ModelNotReady: the model is being unloaded.
         """
-        request = self._request(inputs, deadline, is_wanted=is_wanted)
+        arrived = time.perf_counter_ns()
+        sizes = self._sizes(inputs)
+        if self._claim(deadline, is_wanted):
+            return self._run_alone(inputs, sizes, arrived)
+        request = Pending(inputs, sizes, deadline, is_wanted=is_wanted)
         self._enter(request, priority)
-        wake = request.wake or threading.Lock()
+        self._wait(request)
+        if request.error is not None:
+            raise request.error
+        return request.outputs
+
+    def _claim(self, deadline: float | None, is_wanted: Callable[[], bool] | None) -> bool:
+        """Take a free instance for a request that nobody waits before; false if it has to go through the queue."""
+        if deadline is not None and time.monotonic() >= deadline:
+            return False
+        if is_wanted is not None and not is_wanted():
+            return False
+        with self._lock:
+            if self._closed or self._waiting or not self._free:
+                return False
+            self._free -= 1
+        return True
+
+    def _run_alone(self, inputs: Inputs, sizes: Sizes, arrived: int) -> Outputs:
+        """Run a request that has claimed an instance, and hand that on: the shortest way of all."""
+        started = time.perf_counter_ns()
+        try:
+            run = self.runner.run((inputs,), (sizes,))
+            self._note(run, 1, sizes, started, arrived)
+            return run.outputs[0]
+        except Exception as error:
+            self.statistics.failed(error, time.perf_counter_ns() - arrived)
+            raise
+        finally:
+            with self._lock:
+                if not self._hand_on():
+                    self._release()
+
+    def _wait(self, request: Pending) -> None:
+        """Until a queued request has its end; its thread runs batches where it is told to lead."""
+        deadline, wake = request.deadline, request.wake or threading.Lock()
         while True:
             # In this order: once it is done nobody makes it lead any more, so that a lead is not overlooked.
             is_done = request.done
@@ -86,15 +124,12 @@ class Scheduler:
                 self._lead(request)
                 continue
             if is_done:
-                break
+                return
             left = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
             if not wake.acquire(timeout=left):
                 self.withdraw(request, too_late())
                 # It runs already, or has been told to lead: either way the next wake-up comes.
                 deadline = None
-        if request.error is not None:
-            raise request.error
-        return request.outputs
 
     def submit(self, inputs: Inputs, priority: int = 0, deadline: float | None = None) -> Future[Outputs]:
         """Answer a request later; cancelling the future takes it out of the queue. Raises as `infer`.
@@ -146,7 +181,7 @@ class Scheduler:
         """
         late: list[Pending] = []
         unwanted: list[Pending] = []
-        with self._idle:
+        with self._lock:
             if not self._free or not self._waiting:
                 return False
             batch = self._take(late, unwanted)
@@ -161,7 +196,7 @@ class Scheduler:
         try:
             self._run(batch, here=True)
         finally:
-            with self._idle:
+            with self._lock:
                 self._release()
         return self._waiting > 0
 
@@ -192,9 +227,13 @@ class Scheduler:
         end: End | None = None,
         is_wanted: Callable[[], bool] | None = None,
     ) -> Pending:
+        return Pending(inputs, self._sizes(inputs), deadline, future, end, is_wanted)
+
+    def _sizes(self, inputs: Inputs) -> Sizes:
+        """Check a request and measure it."""
         started = time.perf_counter_ns()
         try:
-            return Pending(inputs, self.runner.check(inputs), deadline, future, end, is_wanted)
+            return self.runner.check(inputs)
         except Exception as error:
             self.statistics.failed(error, time.perf_counter_ns() - started)
             raise
@@ -293,6 +332,8 @@ class Scheduler:
 
     def _hand_on(self) -> bool:
         """Give the instance to a request that waits, under the lock; false if none needs it."""
+        if not self._waiting:
+            return False
         waiting = (
             request for _, _, request in self._queue if request.state is State.WAITING and not request.leads
         )
@@ -307,6 +348,7 @@ class Scheduler:
         return True
 
     def _run(self, batch: list[Pending], *, here: bool = False) -> None:
+        switches = preemptions() if here else 0
         started = time.perf_counter_ns()
         try:
             run = self.runner.run([request.inputs for request in batch], [request.sizes for request in batch])
@@ -318,21 +360,26 @@ class Scheduler:
             else:
                 self._refuse(batch, error)
             return
-        self._count(run, batch, started, here=here)
+        preempted = here and preemptions() != switches
+        took = time.perf_counter_ns() - started
+        self._paces[run.bucket].note(took, here=here, preempted=preempted)
+        self._count(run, batch, started)
         for request, outputs in zip(batch, run.outputs, strict=True):
             request.answer(outputs, None)
 
-    def _count(self, run: Run, batch: list[Pending], started: int, *, here: bool) -> None:
-        now = time.perf_counter_ns()
-        self._paces[self._bucket(batch)].note(now - started, here=here)
-        rows, arrived, axis = len(batch), 0, self.runner.batch_axis
-        if axis is not None:
-            rows = 0
-            for request in batch:
-                rows += request.sizes[axis]
+    def _count(self, run: Run, batch: list[Pending], started: int) -> None:
+        sizes, arrived = batch[0].sizes, 0
+        if len(batch) > 1 and self.runner.batch_axis is not None:
+            sizes = {self.runner.batch_axis: sum(request.sizes[self.runner.batch_axis] for request in batch)}
         for request in batch:
             arrived += request.arrived
-        self.statistics.executed(run, rows, len(batch) * started - arrived, len(batch) * now - arrived)
+        self._note(run, len(batch), sizes, started, arrived)
+
+    def _note(self, run: Run, requests: int, sizes: Sizes, started: int, arrived: int) -> None:
+        """Tell the statistics of a run of so many requests, whose moments of arrival are summed in `arrived`."""
+        now, axis = time.perf_counter_ns(), self.runner.batch_axis
+        rows = requests if axis is None else sizes[axis]
+        self.statistics.executed(run, rows, requests * started - arrived, requests * now - arrived)
 
     def withdraw(self, request: Pending, error: Exception) -> None:
         """Take a request out of the queue, unless it runs or ran already."""

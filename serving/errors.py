@@ -50,6 +50,10 @@ class InputTooLarge(InvalidInput):
     """A request that fits into no bucket of the model."""
 
 
+class MessageTooLarge(ServingError):
+    """A message, or its headers, that the server does not take in; trying again does not help."""
+
+
 class Overloaded(ServingError):
     """The queue is full.
 
@@ -101,6 +105,7 @@ STATUS: dict[type[Exception], Status] = {
     ModelNotReady: Status("UNAVAILABLE", 503, "OTHER"),
     InputTooLarge: Status("INVALID_ARGUMENT", 400, "OTHER"),
     InvalidInput: Status("INVALID_ARGUMENT", 400, "OTHER"),
+    MessageTooLarge: Status("RESOURCE_EXHAUSTED", 413, "REJECTED"),
     Overloaded: Status("RESOURCE_EXHAUSTED", 429, "REJECTED"),
     DeadlineExceeded: Status("DEADLINE_EXCEEDED", 504, "REJECTED"),
     Cancelled: Status("CANCELLED", 499, "CANCELED"),

@@ -35,7 +35,7 @@ FAREWELL_SECONDS = 0.25
 """Peers get it to hear that they should open no more streams."""
 
 HELD_BYTES = 1 << 30
-"""Of requests that are arriving, unless one alone may have more."""
+"""Of requests that are arriving or wait, unless one alone may have more."""
 
 BACKLOG = 1024
 """Connections that wait to be accepted."""
@@ -94,7 +94,11 @@ class AsyncGrpcFront:
 
     def _run(self) -> None:
         self._calls.thread = threading.get_ident()
-        self._loop.run_forever()
+        try:
+            self._loop.run_forever()
+        finally:
+            # Another thread may get the same number.
+            self._calls.thread = 0
 
     def start(self) -> int:
         """Listen; returns the port.
@@ -115,7 +119,12 @@ class AsyncGrpcFront:
             context.set_alpn_protocols(["h2"])
         try:
             self._server = await self._loop.create_server(
-                self._calls.connection, self._host, self._port, ssl=context, backlog=BACKLOG
+                self._calls.connection,
+                self._host,
+                self._port,
+                ssl=context,
+                ssl_handshake_timeout=self._calls.limits.handshake_seconds if context else None,
+                backlog=BACKLOG,
             )
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from serving.batching import Scheduler
 from serving.dataplane import Dataplane
-from serving.errors import Overloaded, ServingError, Unimplemented
+from serving.errors import MessageTooLarge, Overloaded, ServingError, Unimplemented
 from serving.grpc_call import Call, Head
 from serving.grpc_calls import Context, ending_of, too_many
 from serving.grpc_framing import CODINGS, timeout_of, trailers
@@ -62,7 +62,7 @@ class Calls:
         open_calls: most calls that stay open, by what they are.
         token: that callers must send; `None` for none.
         max_message_bytes: longest request.
-        max_held_bytes: of requests that are not complete, all together.
+        max_held_bytes: of requests that are arriving or wait, all together.
     """
 
     def __init__(
@@ -114,14 +114,14 @@ class Calls:
 
     def _head(self, values: dict[bytes, bytes], size: int) -> Head:
         if size > self.limits.header_bytes:
-            raise Overloaded(f"headers of {size} bytes; {self.limits.header_bytes} are allowed")
+            raise MessageTooLarge(f"headers of {size} bytes; {self.limits.header_bytes} are allowed")
         path = values[b":path"]
         route = self.routes.get(path)
         if route is None:
             raise Unimplemented(f"there is no method {path.decode(errors='replace')[:200]!r}")
         if not path.decode().startswith(OPEN):
             header = values.get(b"authorization")
-            check_token(self._token, None if header is None else header.decode("latin-1"))
+            check_token(self._token, None if header is None else header.decode(errors="replace"))
         coding = values.get(b"grpc-encoding", b"identity")
         if coding not in CODINGS:
             allowed = ", ".join(known.decode() for known in CODINGS)
@@ -136,14 +136,14 @@ class Calls:
     # What the calls ask.
 
     def hold(self, size: int) -> None:
-        """Count bytes of requests that are not complete.
+        """Count bytes of requests that are arriving or wait, other than those that came whole and small.
 
         Raises:
             Overloaded: all of them together are too many.
         """
         self._held += size
         if size > 0 and self._held > self._max_held_bytes:
-            raise Overloaded(f"requests that are arriving hold {self._max_held_bytes} bytes already")
+            raise Overloaded(f"requests hold the {self._max_held_bytes} bytes already that are allowed")
 
     def enter(self, call: LongCall) -> None:
         """Count a call that stays open.
@@ -159,12 +159,23 @@ class Calls:
         """A call that stayed open has ended."""
         self._open[call.what] -= 1
 
-    def arm(self, call: Call, deadline: float | None) -> None:
+    def arm(self, call: Call) -> None:
         """End a call when its time is over."""
-        if deadline is not None and call.timer is None and not call.is_done:
-            # The clock of the loops is that of `time.monotonic`.
-            left = deadline - self.loop.time()
-            call.timer = self.loop.call_later(max(0.0, left), call.expire)
+        if call.deadline is not None and call.timer is None and not call.is_done:
+            call.timer = self._at(call.deadline, call.expire)
+
+    def _arm_waiting(self, call: Call) -> None:
+        """The same for a request that has not run at once."""
+        pending = call.pending
+        if pending is None or pending.deadline is None or call.waiting is not None:
+            return
+        self.arm(call)
+        if call.deadline is None or pending.deadline < call.deadline:
+            call.waiting = self._at(pending.deadline, call.expire_waiting)
+
+    def _at(self, when: float, function: Callable[[], None]) -> asyncio.TimerHandle:
+        # The clock of the loops is that of `time.monotonic`.
+        return self.loop.call_later(max(0.0, when - self.loop.time()), function)
 
     def infer(self, call: Call, content: bytes, end: End) -> None:
         """Ask a model; what one turn of the loop brings is run together.
@@ -211,14 +222,19 @@ class Calls:
         try:
             touched, self._touched = self._touched, {}
             for scheduler in touched:
-                if scheduler.kick():
-                    self._touch(scheduler)
+                self._kick_one(scheduler)
             fresh, self._fresh = self._fresh, []
             for call in fresh:
-                if call.pending is not None:
-                    self.arm(call, call.pending.deadline)
+                self._arm_waiting(call)
         finally:
             self.turn.end()
+
+    def _kick_one(self, scheduler: Scheduler) -> None:
+        try:
+            if scheduler.kick():
+                self._touch(scheduler)
+        except Exception:
+            log.exception("unexpected error while a model ran; other models go on")
 
     def work(self, call: Call, function: Callable[[], bytes], end: End) -> None:
         """Call a function on another thread.
@@ -232,7 +248,7 @@ class Calls:
             end(Overloaded(f"{self._working} calls run or wait for a thread already, no more are allowed"))
             return
         self._working += 1
-        self.arm(call, call.deadline)
+        self.arm(call)
         self._pool.submit(self._work, function, end)
 
     def _work(self, function: Callable[[], bytes], end: End) -> None:

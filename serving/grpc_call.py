@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from serving.batching import Scheduler, given_up, too_late
-from serving.errors import DeadlineExceeded, InferenceFailed
+from serving.errors import DeadlineExceeded, InferenceFailed, Overloaded, Unimplemented
 from serving.grpc_calls import ending_of
 from serving.grpc_framing import (
     HEADERS,
@@ -53,11 +53,25 @@ class Call(Stream):
         deadline: on the clock of `time.monotonic`.
         has_begun: the headers of the answer are on their way.
         is_done: its end is on its way, or waits for the peer to take what is before it.
+        kept: bytes of the request that are held here.
         scheduler: whose queue holds the request.
         pending: the request there.
+        timer: that ends the call.
+        waiting: timer that ends the waiting of the request: a message of a stream may have a time of its own.
     """
 
-    __slots__ = ("calls", "deadline", "deframer", "has_begun", "is_done", "pending", "scheduler", "timer")
+    __slots__ = (
+        "calls",
+        "deadline",
+        "deframer",
+        "has_begun",
+        "is_done",
+        "kept",
+        "pending",
+        "scheduler",
+        "timer",
+        "waiting",
+    )
     head: Head
 
     def __init__(self, connection: Session, number: int, head: Head, calls: Calls) -> None:
@@ -66,9 +80,11 @@ class Call(Stream):
         self.deadline = None if head.timeout is None else time.monotonic() + head.timeout
         self.deframer: Deframer | None = None
         self.has_begun = self.is_done = False
+        self.kept = 0
         self.scheduler: Scheduler | None = None
         self.pending: Pending | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.waiting: asyncio.TimerHandle | None = None
 
     @property
     def route(self) -> Route:
@@ -81,10 +97,9 @@ class Call(Stream):
 
     def peer(self) -> str:
         """The caller's address as grpcio writes it."""
-        name = self.connection.transport.get_extra_info("peername")
-        if not isinstance(name, tuple):
-            return "unix:"
-        host, port = name[:2]
+        if not self.connection.peer:
+            return "unknown:"
+        host, port = self.connection.peer
         return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
     def time_remaining(self) -> float | None:
@@ -103,36 +118,68 @@ class Call(Stream):
             self._end(self.head.refusal)
 
     def take(self, data: bytes, start: int, stop: int, ended: bool) -> None:
-        """Find the messages in what came."""
+        """Collect what came, and look whether it is enough."""
         if self.is_done:
             return
         try:
             if self.deframer is None:
                 self.deframer = Deframer(self.calls.max_message_bytes)
-            before = self.deframer.held
-            found = self.deframer.feed(data[start:stop])
-            self.calls.hold(self.deframer.held - before)
-            for message in found:
-                self.received(message)
-            if ended and not self.is_done:
-                if not self.deframer.is_empty:
-                    raise InferenceFailed("the call ended inside a message")
-                self.ended()
+                self.calls.arm(self)
+            self.deframer.add(data[start:stop])
+            self.keep(stop - start)
+            self.proceed()
+            if not self.is_done:
+                self.paid(stop - start)
         except Exception as error:
             self.fail(error)
-            return
-        self.paid(stop - start)
+
+    def proceed(self) -> None:
+        """Do what can be done with what is here; raises what ends the call."""
+
+    def next_message(self) -> Message | None:
+        """The next message that is complete.
+
+        Raises:
+            InferenceFailed: the rest of the request is none.
+        """
+        if self.deframer is None:
+            return None
+        message = self.deframer.next()
+        if message is None and self.has_ended and not self.deframer.is_empty:
+            raise InferenceFailed("the call ended inside a message")
+        return message
+
+    def only_message(self) -> Message | None:
+        """The message of a call that has one, once it is certain that there is no other.
+
+        Raises:
+            Unimplemented: there is another, or none.
+        """
+        if not self.has_ended:
+            if self.deframer is not None:
+                # One that is too long is refused before it is here.
+                self.deframer.is_ready()
+            return None
+        message = self.next_message()
+        if message is None:
+            raise Unimplemented("the call has no message; one is needed")
+        if self.next_message() is not None:
+            raise Unimplemented("the call has more than one message; one is allowed")
+        return message
+
+    def keep(self, size: int) -> None:
+        """Count bytes of the request that are held here, or that no longer are.
+
+        Raises:
+            Overloaded: all calls together hold too many.
+        """
+        self.kept += size
+        self.calls.hold(size)
 
     def paid(self, size: int) -> None:
         """So many bytes of the request were taken."""
         if not self.has_ended:
             self.consumed(size)
-
-    def received(self, message: Message) -> None:
-        """A message is here."""
-
-    def ended(self) -> None:
-        """There will be no more messages."""
 
     def content_of(self, message: Message) -> bytes:
         """A message without its compression."""
@@ -165,6 +212,9 @@ class Call(Stream):
 
     def conclude(self, message: bytes) -> None:
         """End a call with its only message."""
+        waiting = self.connection.sender.queued_bytes
+        if waiting and waiting + len(message) > self.connection.limits.queued_bytes:
+            self.fail(Overloaded(f"{waiting} bytes of answers wait for the caller to read them"))
         if self.is_active():
             self.release()
             self.is_done = True
@@ -179,15 +229,30 @@ class Call(Stream):
             self.connection.answered(self)
 
     def expire(self) -> None:
-        """The deadline is over."""
+        """The call's deadline is over."""
         self.timer = None
-        if self.pending is not None and self.scheduler is not None:
-            # If it waits still, this ends the call as well.
-            self.scheduler.withdraw(self.pending, too_late())
+        scheduler, pending = self.scheduler, self.pending
+        self.settle()
         self.fail(DeadlineExceeded("the deadline was over before the answer was there"))
+        if scheduler is not None and pending is not None:
+            scheduler.withdraw(pending, too_late())
+
+    def expire_waiting(self) -> None:
+        """The request's deadline is over; if it runs already, its answer will do."""
+        self.waiting = None
+        if self.scheduler is not None and self.pending is not None:
+            self.scheduler.withdraw(self.pending, too_late())
+
+    def settle(self) -> None:
+        """The request is no longer in a queue, or need not be."""
+        self.pending = None
+        if self.waiting is not None:
+            self.waiting.cancel()
+            self.waiting = None
 
     def lost(self) -> None:
         """The caller gave up."""
+        self.is_done = True
         self.release()
 
     def release(self) -> None:
@@ -195,9 +260,10 @@ class Call(Stream):
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        if self.deframer is not None:
-            self.calls.hold(-self.deframer.held)
-            self.deframer = None
-        if self.pending is not None and self.scheduler is not None:
-            pending, self.pending = self.pending, None
+        self.deframer = None
+        if self.kept:
+            self.keep(-self.kept)
+        pending = self.pending
+        self.settle()
+        if pending is not None and self.scheduler is not None:
             self.scheduler.withdraw(pending, given_up())

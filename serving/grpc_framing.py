@@ -8,8 +8,8 @@ import zlib
 from typing import NamedTuple
 from urllib.parse import quote
 
-from serving.errors import InferenceFailed, InvalidInput, Overloaded, ServingError
-from serving.grpc_calls import Ending
+from serving.errors import InferenceFailed, InvalidInput, MessageTooLarge
+from serving.grpc_calls import FOREVER, Ending
 from serving.http2.headers import Block, block
 
 PREFIX = struct.Struct(">BI")
@@ -40,7 +40,7 @@ PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
 def timeout_of(value: bytes | None) -> float | None:
-    """Seconds in a header "grpc-timeout"; `None` for none.
+    """Seconds in a header "grpc-timeout"; `None` for none, or for more than any clock can hold.
 
     Raises:
         InvalidInput: it is no time.
@@ -52,7 +52,8 @@ def timeout_of(value: bytes | None) -> float | None:
         raise InvalidInput(
             f"grpc-timeout is {value!r}; up to 8 digits and one of H, M, S, m, u, n are allowed"
         )
-    return int(found[1]) * UNITS[found[2]]
+    seconds = int(found[1]) * UNITS[found[2]]
+    return seconds if seconds < FOREVER else None
 
 
 def trailers(ending: Ending, *, alone: bool) -> Block:
@@ -97,7 +98,7 @@ class Deframer:
         limit: bytes of the longest message.
 
     Attributes:
-        held: bytes that are here of messages which are not complete.
+        held: bytes that are here.
     """
 
     def __init__(self, limit: int) -> None:
@@ -107,30 +108,33 @@ class Deframer:
         self._is_compressed = False
         self.held = 0
 
-    def feed(self, part: bytes) -> list[Message]:
-        """Take a part; the messages that are complete with it.
+    def next(self) -> Message | None:
+        """The next message, taken out; `None` if none is complete.
 
         Raises:
-            Overloaded: a message is too long.
+            MessageTooLarge: it is too long.
             InferenceFailed: it is no message.
         """
-        self._add(part)
-        found = []
-        while self._length >= 0 or self.held >= PREFIX.size:
-            if self._length < 0:
-                self._read_prefix()
-            if self.held < self._length:
-                break
-            found.append(Message(self._cut(self._length), self._is_compressed))
-            self._length = -1
-        return found
+        if not self.is_ready():
+            return None
+        length, self._length = self._length, -1
+        return Message(self._cut(length), self._is_compressed)
+
+    def is_ready(self) -> bool:
+        """Whether a message is complete; raises as `next`."""
+        if self._length < 0:
+            if self.held < PREFIX.size:
+                return False
+            self._read_prefix()
+        return self.held >= self._length
 
     @property
     def is_empty(self) -> bool:
-        """Whether all messages are complete."""
+        """Whether nothing is left, not even a part of a message."""
         return not self.held and self._length < 0
 
-    def _add(self, part: bytes) -> None:
+    def add(self, part: bytes) -> None:
+        """Take a part in."""
         if not part:
             return
         if self._at:
@@ -168,9 +172,9 @@ class Deframer:
         return found
 
 
-def too_long(length: int, limit: int) -> ServingError:
+def too_long(length: int, limit: int) -> MessageTooLarge:
     """The error of a message that is too long."""
-    return Overloaded(f"a message of {length} bytes; {limit} are allowed")
+    return MessageTooLarge(f"a message of {length} bytes; {limit} are allowed")
 
 
 def decompress(content: bytes, coding: bytes, limit: int) -> bytes:
@@ -183,7 +187,7 @@ def decompress(content: bytes, coding: bytes, limit: int) -> bytes:
 
     Raises:
         InferenceFailed: it was not, or is cut short.
-        Overloaded: it holds more.
+        MessageTooLarge: it holds more.
     """
     if not CODINGS[coding]:
         raise InferenceFailed("a message is marked as compressed, but grpc-encoding names no compression")

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from functools import partial
 
 from grpc_health.v1 import health_pb2
 
-from serving.errors import Unimplemented
 from serving.grpc_call import Call
 from serving.grpc_framing import PREFIX, Message
 from serving.grpc_handlers import stream_answer
 from serving.grpc_services import WATCH_SECONDS, health_of
+from serving.protocol.tensors import parse
 
 INLINE_BYTES = 1 << 16
 """Longer messages are read and written off the event loop: others would wait for milliseconds and more."""
-
-QUEUED_MESSAGES = 2
-"""Requests of a stream that wait beside the one that runs; the peer may not send more until one is through."""
 
 QUEUED_BYTES = 1 << 20
 """Answers of a stream that wait for the peer, beyond which no more of its requests are looked at."""
@@ -30,12 +26,7 @@ MESSAGES_A_TURN = 32
 class UnaryCall(Call):
     """A request and an answer."""
 
-    __slots__ = ("message",)
-
-    def opened(self) -> None:
-        """Wait for the message."""
-        self.message: Message | None = None
-        super().opened()
+    __slots__ = ()
 
     def take(self, data: bytes, start: int, stop: int, ended: bool) -> None:
         """Most requests come in one piece."""
@@ -51,17 +42,11 @@ class UnaryCall(Call):
             return
         super().take(data, start, stop, ended)
 
-    def received(self, message: Message) -> None:
-        """Keep it until it is certain that there is no other."""
-        if self.message is not None:
-            raise Unimplemented("the call has more than one message; one is allowed")
-        self.message = message
-
-    def ended(self) -> None:
-        """Answer."""
-        if self.message is None:
-            raise Unimplemented("the call has no message; one is needed")
-        message, self.message = self.message, None
+    def proceed(self) -> None:
+        """Answer the message once all is here."""
+        message = self.only_message()
+        if message is None:
+            return
         if message.is_compressed:
             self.calls.work(self, partial(self._unpacked, message), self.concluded)
         else:
@@ -83,7 +68,7 @@ class UnaryCall(Call):
 
     def concluded(self, found: bytes | Exception) -> None:
         """The answer is there."""
-        self.pending = None
+        self.settle()
         if isinstance(found, Exception):
             self.fail(found)
         else:
@@ -118,7 +103,7 @@ class LongCall(Call):
             self.fail(error)
             return
         self.is_counted = True
-        self.calls.arm(self, self.deadline)
+        self.calls.arm(self)
 
     def release(self) -> None:
         """Count it no more."""
@@ -128,61 +113,83 @@ class LongCall(Call):
             self.calls.leave(self)
 
 
-class StreamCall(LongCall):
-    """ModelStreamInfer: an answer for every request, in their order; an error does not end the stream."""
+class QueueCall(LongCall):
+    """Several messages, each answered after the one before it, and only while the peer takes the answers."""
 
-    __slots__ = ("content", "has_all", "is_advancing", "is_busy", "queue", "unpaid")
+    __slots__ = ("is_advancing", "is_busy", "unpaid")
     what = "streams"
 
     def opened(self) -> None:
         """Wait for messages."""
-        self.queue: deque[Message] = deque()
-        self.content, self.unpaid = b"", 0
-        self.has_all = self.is_advancing = self.is_busy = False
+        self.unpaid = 0
+        self.is_advancing = self.is_busy = False
         super().opened()
 
-    def received(self, message: Message) -> None:
-        """Queue it."""
-        self.queue.append(message)
-        self.advance()
-
-    def ended(self) -> None:
-        """Finish once all is answered."""
-        self.has_all = True
-        self.advance()
-
     def paid(self, size: int) -> None:
-        """Let the peer send no more than can be held."""
-        if len(self.queue) > QUEUED_MESSAGES:
-            self.unpaid += size
-        else:
-            super().paid(size + self.unpaid)
+        """Let the peer send more while no whole message waits."""
+        self.unpaid += size
+        if self.deframer is None or not self.deframer.is_ready():
+            super().paid(self.unpaid)
             self.unpaid = 0
 
     def drained(self) -> None:
         """The peer has taken its answers: go on with its requests."""
         self.advance()
 
-    def advance(self) -> None:
+    def proceed(self) -> None:
         """Answer the next messages."""
         if self.is_advancing:
             return
         self.is_advancing = True
-        for _ in range(MESSAGES_A_TURN):
-            if self.is_busy or self.is_done or not self.queue or self.queued_bytes > QUEUED_BYTES:
-                break
-            self.is_busy = True
-            self._start(self.queue.popleft())
-            self.paid(0)
-        else:
-            self.calls.loop.call_soon(self.advance)
-        self.is_advancing = False
-        if self.has_all and not self.queue and not self.is_busy:
+        try:
+            for _ in range(MESSAGES_A_TURN):
+                if self.is_busy or self.is_done or self.queued_bytes > QUEUED_BYTES:
+                    return
+                message = self.next_message()
+                if message is None:
+                    break
+                self.is_busy = True
+                self.keep(-len(message.content) - PREFIX.size)
+                self.start(message)
+            else:
+                self.calls.loop.call_soon(self.advance)
+                return
+        finally:
+            self.is_advancing = False
+        if self.has_ended:
             self.finish()
 
-    def _start(self, message: Message) -> None:
+    def advance(self) -> None:
+        """Go on after an answer."""
+        try:
+            self.proceed()
+            if not self.is_done:
+                self.paid(0)
+        except Exception as error:
+            self.fail(error)
+
+    def start(self, message: Message) -> None:
+        """Answer a message; `answered` hears the answer."""
+
+    def answered(self, found: bytes | Exception) -> None:
+        """An answer is there, or a reason why the stream cannot go on."""
+        if isinstance(found, Exception):
+            self.fail(found)
+            return
+        self.is_busy = False
+        self.send(found)
+        self.advance()
+
+
+class StreamCall(QueueCall):
+    """ModelStreamInfer; what is wrong with a request is an answer and does not end the stream."""
+
+    __slots__ = ("content",)
+
+    def start(self, message: Message) -> None:
+        """Ask the model."""
         if message.is_compressed or len(message.content) > INLINE_BYTES:
-            self.calls.work(self, partial(self._whole, message), self._answered)
+            self.calls.work(self, partial(self._whole, message), self.answered)
             return
         self.content = message.content
         self.calls.infer(self, message.content, self._found)
@@ -196,37 +203,26 @@ class StreamCall(LongCall):
             return stream_answer(content, error)
 
     def _found(self, found: bytes | Exception) -> None:
-        self.pending = None
+        self.settle()
         content, self.content = self.content, b""
         work = partial(stream_answer, content, found)
         if isinstance(found, bytes) and len(found) > INLINE_BYTES:
-            self.calls.work(self, work, self._answered)
+            self.calls.work(self, work, self.answered)
         else:
-            self._answered(work())
-
-    def _answered(self, found: bytes | Exception) -> None:
-        if isinstance(found, Exception):
-            # Not what went wrong with the request, which is an answer: the stream cannot go on.
-            self.fail(found)
-            return
-        self.is_busy = False
-        self.send(found)
-        self.advance()
+            self.answered(work())
 
 
-class EachCall(LongCall):
-    """A stream whose messages are answered one by one, at once: reflection."""
+class EachCall(QueueCall):
+    """A stream whose messages are answered at once: reflection."""
 
     __slots__ = ()
-    what = "streams"
 
-    def received(self, message: Message) -> None:
+    def start(self, message: Message) -> None:
         """Answer it."""
-        self.send(self.route.handler(self.content_of(message), self))
-
-    def ended(self) -> None:
-        """There is nothing left to answer."""
-        self.finish()
+        try:
+            self.answered(self.route.handler(self.content_of(message), self))
+        except Exception as error:
+            self.answered(error)
 
 
 class WatchCall(LongCall):
@@ -238,25 +234,21 @@ class WatchCall(LongCall):
     def opened(self) -> None:
         """Wait for the message."""
         self.last: object = None
-        self.service: str | None = None
+        self.service = ""
         self.watch: asyncio.TimerHandle | None = None
         super().opened()
 
-    def received(self, message: Message) -> None:
-        """Begin."""
-        if self.service is not None:
-            raise Unimplemented("the call has more than one message; one is allowed")
-        self.service = health_pb2.HealthCheckRequest.FromString(self.content_of(message)).service
-        self.look()
-
-    def ended(self) -> None:
-        """The request is complete."""
-        if self.service is None:
-            raise Unimplemented("the call has no message; one is needed")
+    def proceed(self) -> None:
+        """Begin once the message is here."""
+        message = None if self.watch is not None else self.only_message()
+        if message is not None:
+            request = parse(health_pb2.HealthCheckRequest, self.content_of(message), "the request")
+            self.service = request.service
+            self.look()
 
     def look(self) -> None:
         """Say what has changed, and look again later."""
-        found = health_of(self.calls.dataplane, self.service or "")
+        found = health_of(self.calls.dataplane, self.service)
         if found != self.last:
             self.last = found
             self.send(found.SerializeToString())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 SWIFT_NS = 1_000_000
 """Longest execution that may hold up an event loop, on average."""
 
@@ -10,6 +12,12 @@ HOPELESS_NS = 50 * SWIFT_NS
 
 FIRST_TRY, LAST_TRY = 16, 4096
 """Executions in the pool before one is tried on the loop, at first and after many failed tries."""
+
+
+def preemptions() -> int:
+    """How often the machine took this thread off its core so far, where it can tell."""
+    who = getattr(resource, "RUSAGE_THREAD", None)
+    return 0 if who is None else resource.getrusage(who).ru_nivcsw
 
 
 class Pace:
@@ -37,10 +45,17 @@ class Pace:
         self._until_try = self._patience = min(2 * self._patience, LAST_TRY)
         return True
 
-    def note(self, ns: int, *, here: bool) -> None:
-        """An execution took so long, here on the loop or in the pool."""
+    def note(self, ns: int, *, here: bool, preempted: bool = False) -> None:
+        """An execution took so long.
+
+        Args:
+            ns: from its start to its end.
+            here: on the loop, not in the pool.
+            preempted: another process had the core meanwhile, so that the time says little.
+        """
         is_relief = here and ns < SWIFT_NS <= self._ns
-        # Four runs forget a hiccup of the machine.
-        self._ns = ns if is_relief or not self._ns else self._ns + (ns - self._ns) / 4
+        # Four runs forget a hiccup; on a busy machine hiccups are the rule, and must not drive a swift model away.
+        weight = 1 / 32 if preempted else 1 / 4
+        self._ns = ns if is_relief or not self._ns else self._ns + (ns - self._ns) * weight
         if is_relief:
             self._patience = self._until_try = max(FIRST_TRY, self._patience // 4)

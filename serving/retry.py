@@ -121,18 +121,18 @@ class Counters:
     """Counts that many threads add to."""
 
     def __init__(self) -> None:
-        self._counts = Counts()
+        self._counts = dict.fromkeys((field.name for field in fields(Counts)), 0)
         self._lock = threading.Lock()
 
     def add(self, name: str) -> None:
         """Count one more."""
         with self._lock:
-            setattr(self._counts, name, getattr(self._counts, name) + 1)
+            self._counts[name] += 1
 
     def snapshot(self) -> Counts:
         """The counts now."""
         with self._lock:
-            return Counts(*(getattr(self._counts, field.name) for field in fields(Counts)))
+            return Counts(**self._counts)
 
 
 class Step(NamedTuple):

@@ -30,12 +30,14 @@ class Run(NamedTuple):
         input_ns: time for joining and padding.
         infer_ns: time in the compiled program.
         output_ns: time for cutting apart.
+        bucket: number of the smallest bucket that holds the sizes.
     """
 
     outputs: list[dict[str, np.ndarray]]
     input_ns: int
     infer_ns: int
     output_ns: int
+    bucket: int = 0
 
 
 class Runner:
@@ -138,7 +140,7 @@ class Runner:
         total = sizes[0]
         if len(sizes) > 1:
             total = {axis: sum(size[axis] for size in sizes) for axis in total}
-        number = self.bucket_of(total)
+        number = smallest = self.bucket_of(total)
         while True:
             started = time.perf_counter_ns()
             arguments = self._arguments(requests, sizes, total, self._buckets[number])
@@ -153,8 +155,9 @@ class Runner:
                     f"the largest bucket, {self._buckets[-1].sizes}: export it with a larger one"
                 )
             number += 1
-        parts = self._parts(outputs, sizes)
-        return Run(parts, padded - started, done - padded, time.perf_counter_ns() - done)
+        is_whole = len(sizes) == 1 and total == self._buckets[number].sizes and not self.manifest.counts
+        parts = [outputs] if is_whole else self._parts(outputs, sizes)
+        return Run(parts, padded - started, done - padded, time.perf_counter_ns() - done, smallest)
 
     def _execute(self, number: int, arguments: Inputs) -> dict[str, np.ndarray]:
         if number not in self._programs:

@@ -19,7 +19,9 @@ FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc"}
 IMPORTERS = {
     "jraph": ("recon/graphs.py",),
     "uproot": ("recon/io/root",),
-    "awkward": ("recon/io/root", "recon/sim/"),
+    "awkward": ("recon/io/root", "recon/io/parquet", "recon/io/jet_", "recon/io/weaver", "recon/sim/"),
+    "fastjet": ("recon/sim/jets_clustering.py", "recon/sim/jets.py"),
+    "pyarrow": ("recon/io/parquet",),
     "matplotlib": ("recon/display/",),
     "mplhep": ("recon/display/",),
     "plotly": ("recon/display/",),

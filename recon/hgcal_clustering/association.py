@@ -77,6 +77,8 @@ def associate(
     n_clusters, n_particles = int(np.max(hit_cluster, initial=NOISE)) + 1, len(truth.pdg)
     clustered = hit_cluster >= 0
     cluster_energy = np.bincount(hit_cluster[clustered], weights=weight[clustered], minlength=n_clusters)
+    # Without a cluster, bincount counts in integers.
+    cluster_energy = cluster_energy.astype(np.float64)
     square = np.bincount(hit_cluster[clustered], weights=weight[clustered] ** 2, minlength=n_clusters)
     fraction, entry_energy = np.asarray(truth.fraction, np.float64), weight[truth.hit]
     left = fraction * entry_energy

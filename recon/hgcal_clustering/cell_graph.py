@@ -44,7 +44,7 @@ SLOTS = 6
 _STEPS = 1000
 """Distances are told apart in steps of a thousandth of the radius: equal ones on a lattice are equal then."""
 
-_FORMAT = 1
+_FORMAT = 2
 _log = logging.getLogger(__name__)
 
 
@@ -57,7 +57,7 @@ class CellGraph(NamedTuple):
         more: those; free slots hold the number of cells.
         far_start: where the list of a cell begins in `far`; one entry more than cells.
         far: cells beyond that radius and within the outlier radius, and one entry that is no cell.
-        place: (x, y) in mm for silicon, (eta, phi) for scintillator.
+        place: x and y in mm for silicon, eta and phi for scintillator, a line each.
         is_tile: true for scintillator.
     """
 
@@ -65,7 +65,7 @@ class CellGraph(NamedTuple):
     more: Int32[Array, "e m"]
     far_start: Int32[Array, " c1"]
     far: Int32[Array, " f"]
-    place: Float32[Array, "c 2"]
+    place: Float32[Array, "2 c"]
     is_tile: Array
 
     @property
@@ -136,7 +136,7 @@ def build_cell_graph(
     far_start = np.r_[0, np.cumsum(far_count)].astype(np.int32)
     # One entry past the last list, so that there is one.
     far.append(np.full(1, n_cells, np.int32))
-    return CellGraph(near, more, far_start, np.concatenate(far), place.astype(np.float32), is_tile)
+    return CellGraph(near, more, far_start, np.concatenate(far), place.T.astype(np.float32), is_tile)
 
 
 class _Pairs(NamedTuple):

@@ -28,6 +28,11 @@ from recon.types import NOISE, Array, DensityClusters
 KAPPA = 9.0
 """Least density of a seed in units of the noise of its cell, `kappa` of hgcalLayerClusters_cfi."""
 
+FEW = 16_384
+"""Hits from which on events are padded in finer steps."""
+
+BLOCK = 1024
+
 OTHER_WEIGHT = 0.5
 """What a neighbour adds to the density, as a factor on its energy."""
 
@@ -81,7 +86,8 @@ def clue_cells(
     if not len(cell):
         return no_clusters()
     n, both = len(order), bool(side[order].any())
-    size = bucket_size(n, 256, 2)
+    # Padding is work here: fine steps for large events.
+    size = bucket_size(n, 256, 2 if n < FEW else 8)
     known = {} if known is None else known
     capacity = known.setdefault(size, CellCapacity(bucket_size(n // 16, 64, 2), bucket_size(n // 8, 64, 2)))
     columns = (_padded(column[order], size) for column in (cell, energy, rho_c))
@@ -109,8 +115,8 @@ def clue_cells_padded(
 
     Args:
         graph: of the calorimeter.
-        cell: of every hit. Cells of valid hits exist and are different; `clue_cells` checks that. Hits in the order
-            of their cells make the best use of a processor's caches.
+        cell: of every hit, best in the order of endcap and cell: ties follow the rows here, and neighbours are near
+            each other in memory. Cells of valid hits exist and are different; `clue_cells` checks that.
         energy: GeV.
         rho_c: least density of a seed, GeV.
         backward: hits of the other endcap.
@@ -161,14 +167,13 @@ def _cluster_program(
     more = _more_neighbours(graph, hits, own, more_hit)
 
     rho = _densities(hits, around, more_hit, more)
-    nearest = _first_higher(rho, cell, around, jnp.arange(n, dtype=jnp.int32))
-    further = _first_higher(rho, cell, more, more_hit)
+    nearest = _first_higher(rho, around, jnp.arange(n, dtype=jnp.int32), rho[:-1])
+    further = _first_higher(rho, more, more_hit, rho[more_hit])
     missing = nearest.at[more_hit].get(mode="fill", fill_value=0) < 0
     nearest = nearest.at[jnp.where(missing, more_hit, n)].set(further, mode="drop")
 
     far_hit, n_far = compact(valid & (nearest < 0) & (rho[:-1] < rho_c), capacity.far)
-    found = _far_higher(graph, hits, rho, far_hit)
-    nearest = nearest.at[far_hit].set(found, mode="drop")
+    nearest = nearest.at[far_hit].set(_far_higher(graph, hits, rho, far_hit), mode="drop")
     delta = _distance(graph, cell, nearest)
     overflow = (n_more > capacity.more) | (n_far > capacity.far)
     clusters = assign(jnp.where(valid, rho[:-1], 0), delta, nearest, rho_c, valid, overflow)
@@ -211,49 +216,62 @@ def _densities(hits: _Hits, around: Array, more_hit: Array, more: Array) -> Floa
     return jnp.append(hits.weight[:-1] + OTHER_WEIGHT * neighbours, -1.0)
 
 
-def _higher(rho: Array, cell: Array, candidate: Array, row: Array) -> Array:
-    """Whether candidates (or no hit: a row too many) are of higher density than the hits of these rows."""
-    here, there = rho[row], rho[candidate]
-    tied = (there == here) & (cell[jnp.minimum(candidate, cell.shape[0] - 1)] > cell[row])
-    return (there > here) | (tied & (there >= 0))
+def _higher(rho: Array, candidate: Array, row: Array, here: Array) -> Array:
+    """Whether candidates (or no hit: a row too many) are of higher density than hits with these rows and densities."""
+    there = rho[candidate]
+    # No hit has the highest row but a density below any.
+    return (there > here) | ((there == here) & (candidate > row))
 
 
-def _first_higher(rho: Array, cell: Array, table: Array, rows: Array) -> Int32[Array, " k"]:
-    """The first of the candidates, one row a slot, that is of higher density than the hits `rows`; else -1."""
+def _first_higher(rho: Array, table: Array, row: Array, here: Array) -> Int32[Array, " k"]:
+    """The first of the candidates, one line a slot, that is of higher density than hits; -1 where there is none."""
     n_slots = table.shape[0]
-    row = jnp.minimum(rows, cell.shape[0] - 1)
 
     def visit(turn: Array, best: Array) -> Array:
         candidate = table[n_slots - 1 - turn]
-        return jnp.where(_higher(rho, cell, candidate, row), candidate, best)
+        return jnp.where(_higher(rho, candidate, row, here), candidate, best)
 
-    return jax.lax.fori_loop(0, n_slots, visit, jnp.full(rows.shape[0], NOISE, jnp.int32))
+    return jax.lax.fori_loop(0, n_slots, visit, jnp.full(row.shape[0], NOISE, jnp.int32))
 
 
 def _far_higher(graph: CellGraph, hits: _Hits, rho: Array, rows: Array) -> Int32[Array, " k"]:
     """The same among the neighbours up to the outlier radius."""
+
+    def find(rows: Array) -> Array:
+        return _far_of(graph, hits, rho, rows)
+
+    def by_blocks(rows: Array) -> Array:
+        n = rows.shape[0]
+        padded = jnp.pad(rows, (0, -n % BLOCK), constant_values=hits.cell.shape[0])
+        return jax.lax.map(find, padded.reshape(-1, BLOCK)).reshape(-1)[:n]
+
+    # A block of lists stays in the cache of a processor, and is as long as its own longest list only.
+    return jax.lax.platform_dependent(rows, cpu=by_blocks, default=find)
+
+
+def _far_of(graph: CellGraph, hits: _Hits, rho: Array, rows: Array) -> Int32[Array, " k"]:
     n = hits.cell.shape[0]
     row = jnp.minimum(rows, n - 1)
     start = graph.far_start[hits.cell[row]]
     count = jnp.where(rows < n, graph.far_start[hits.cell[row] + 1] - start, 0)
     longest = jnp.max(count, initial=0)
+    here = rho[row]
 
     def visit(turn: Array, best: Array) -> Array:
         slot = longest - 1 - turn
         neighbour = graph.far[jnp.where(slot < count, start + slot, 0)]
         candidate = hits.at(row, jnp.where(slot < count, neighbour, graph.n_cells))
-        return jnp.where(_higher(rho, hits.cell, candidate, row), candidate, best)
+        return jnp.where(_higher(rho, candidate, row, here), candidate, best)
 
     return jax.lax.fori_loop(0, longest, visit, jnp.full(rows.shape[0], NOISE, jnp.int32))
 
 
 def _distance(graph: CellGraph, cell: Array, nearest: Array) -> Float32[Array, " n"]:
     """From every hit to its nearest higher one; mm in silicon, in (eta, phi) in scintillator."""
-    place = graph.place[cell]
-    apart = jnp.abs(place[nearest] - place)
-    around = jnp.where(graph.is_tile[cell], 2 * jnp.pi - apart[:, 1], jnp.inf)
-    distance = jnp.hypot(apart[:, 0], jnp.minimum(apart[:, 1], around))
-    return jnp.where(nearest < 0, jnp.inf, distance)
+    x, y = graph.place[0][cell], graph.place[1][cell]
+    apart = jnp.abs(y[nearest] - y)
+    apart = jnp.where(graph.is_tile[cell], jnp.minimum(apart, 2 * jnp.pi - apart), apart)
+    return jnp.where(nearest < 0, jnp.inf, jnp.sqrt((x[nearest] - x) ** 2 + apart**2))
 
 
 def _cell_order(graph: CellGraph, cell: np.ndarray, side: np.ndarray, used: np.ndarray) -> np.ndarray:
@@ -263,8 +281,10 @@ def _cell_order(graph: CellGraph, cell: np.ndarray, side: np.ndarray, used: np.n
         row = int(np.argmax(bad))
         raise DataError(f"cell is {cell[row]} in row {row}: allowed are 0 to {graph.n_cells - 1}")
     rows = np.flatnonzero(used)
-    bits = max(len(cell) - 1, 1).bit_length()
     key = np.where(side, graph.n_cells, 0).astype(np.int64) + cell
+    if (np.diff(key[rows]) > 0).all():
+        return rows
+    bits = max(len(cell) - 1, 1).bit_length()
     packed = np.sort((key[rows] << bits) | rows)
     order = packed & ((1 << bits) - 1)
     twice = np.flatnonzero(packed[1:] >> bits == packed[:-1] >> bits)

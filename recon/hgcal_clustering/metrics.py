@@ -138,6 +138,7 @@ def evaluate_event(
     selection: ShowerSelection,
     *,
     pileup: float = 0.0,
+    energies: Float[np.ndarray, " t"] | None = None,
 ) -> Evaluation:
     """Compare the clusters of one event with its particles.
 
@@ -146,6 +147,8 @@ def evaluate_event(
         hit_cluster: for every hit the row of its cluster (layer cluster or trackster); `NOISE` for none.
         selection: what counts.
         pileup: number of pile-up collisions of the event, a column of the tables.
+        energies: what `cluster_energy` of a particle is taken from (`Tracksters.regressed_energy`); the sums over the
+            hits if not given.
 
     Raises:
         DataError: the event has no truth, or columns do not fit.
@@ -156,15 +159,24 @@ def evaluate_event(
     label = np.where(event.hits.valid, hit_cluster, NOISE)
     pairs = associate(energy, event.truth, label)
     found = agreement(pairs)
+    quoted = np.asarray(pairs.cluster_energy if energies is None else energies, np.float64)
+    if len(quoted) < len(pairs.cluster_energy):
+        raise DataError(
+            f"{len(quoted)} energies for {len(pairs.cluster_energy)} clusters; needed is one each"
+        )
     return Evaluation(
-        _particle_table(event, pairs, selection, pileup),
+        _particle_table(event, pairs, selection, pileup, quoted),
         _cluster_table(event, pairs, label, selection, pileup),
         EventTable(*(np.array([value]) for value in found)),
     )
 
 
 def _particle_table(
-    event: CalorimeterEvent, pairs: Association, selection: ShowerSelection, pileup: float
+    event: CalorimeterEvent,
+    pairs: Association,
+    selection: ShowerSelection,
+    pileup: float,
+    quoted: Float[np.ndarray, " t"],
 ) -> ParticleTable:
     truth = event.truth
     assert truth is not None
@@ -175,7 +187,9 @@ def _particle_table(
     none = best < 0
     taken = np.where(none, 0, best)
     cluster, shared_energy = (np.append(column, 0)[taken] for column in (pairs.cluster, pairs.shared_energy))
-    cluster_energy = np.where(none, 0, np.append(pairs.cluster_energy, 0)[cluster])
+    cluster_energy, quoted_energy = (
+        np.where(none, 0, np.append(column, 0)[cluster]) for column in (pairs.cluster_energy, quoted)
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         shared = np.where(none, 0, shared_energy / pairs.particle_energy)
         purity = np.where(none, np.nan, shared_energy / cluster_energy)
@@ -192,7 +206,7 @@ def _particle_table(
         pdg=truth.pdg,
         pileup=np.full(n, float(pileup)),
         deposited=pairs.particle_energy,
-        cluster_energy=cluster_energy,
+        cluster_energy=quoted_energy,
         shared=shared,
         purity=purity,
         score=score,
@@ -223,7 +237,8 @@ def _cluster_table(
     table = ClusterTable(
         energy=pairs.cluster_energy,
         size=pairs.cluster_size,
-        eta=_eta(np.stack(moments, -1)),
+        # Without a cluster, bincount counts in integers.
+        eta=_eta(np.stack(moments, -1).astype(np.float64)),
         pileup=np.full(n, float(pileup)),
         score=score,
         fake=made_by == 0,

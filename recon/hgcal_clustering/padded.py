@@ -1,7 +1,7 @@
 """The algorithms of this folder as traceable functions: to be jitted, mapped over events and exported.
 
 Their namesakes without `_padded` find tiles on the host, which on a CPU is several times as fast as a sort inside a
-program; both then run the same searches and find the same. Nothing can overflow here: all points search everywhere.
+program; both then run the same searches and find the same. Nothing can overflow here.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from recon.hgcal_clustering.imaging import (
 from recon.hgcal_clustering.program import clue_padded, radii_of, tiles_padded
 from recon.hgcal_clustering.projective import line_points, stretch
 from recon.hgcal_clustering.tiles import Tiles
+from recon.ranges import compact
 from recon.types import Array, DensityClusters
 
 _OTHER_SIDE = 4096
@@ -56,7 +57,18 @@ def clue3d_padded(
         return tiles_padded(jnp.concatenate([scaled, levels], 1), valid)
 
     near = search_near(points, valid, tiles(near_reach(config)), config)
-    return search_far(points, valid, near, tiles(far_reach(config)), config)
+    far = _of_rows(tiles(far_reach(config)), valid & ~near.settled)
+    return search_far(points, valid, near, far, config)
+
+
+def _of_rows(tiles: Tiles, searching: Bool[Array, " n"]) -> Tiles:
+    """Only some rows search: theirs are the first windows, and all others are empty."""
+    n = searching.shape[0]
+    query, _ = compact(searching[tiles.order], n)
+    there = query < n
+    place = jnp.minimum(query, n - 1)
+    low, high = tiles.windows.low[:, place], tiles.windows.high[:, place]
+    return Tiles(tiles.order, tiles.windows._replace(query=query, low=low, high=jnp.where(there, high, low)))
 
 
 def clue_hits_padded(

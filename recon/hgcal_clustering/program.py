@@ -8,6 +8,7 @@ clusters.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -183,7 +184,7 @@ def _tile(x: Array, valid: Array, reach: Array, period: float) -> tuple[Array, A
 def _windows(rows: _Rows, reach: Array) -> tuple[Int32[Array, "r n"], Int32[Array, "r n"]]:
     """Windows of all points, in the order of the tiles."""
     here = rows.keys[0] == 0
-    low, high = [], []
+    wanted, begins, ends, exist = [], [], [], []
     for step in rows.steps:
         keys, exists = list(rows.keys), here
         for axis, (offset, count) in enumerate(zip(step, rows.counts, strict=True), start=2):
@@ -193,11 +194,15 @@ def _windows(rows: _Rows, reach: Array) -> tuple[Int32[Array, "r n"], Int32[Arra
                 moved = keys[axis] + offset
                 keys[axis] = jnp.where(count == 0, moved, jnp.mod(moved, jnp.maximum(count, 1)))
         for begin, end in _spans(rows.x, reach, rows.period):
-            first = _count_below(rows, tuple(keys), begin, inclusive=False)
-            last = _count_below(rows, tuple(keys), end, inclusive=True)
-            low.append(first)
-            high.append(jnp.where(exists, last, first))
-    return jnp.stack(low), jnp.stack(high)
+            wanted.append(keys)
+            begins.append(begin)
+            ends.append(end)
+            exist.append(exists)
+    # All windows in one loop: a loop each would take most of a minute to compile.
+    keys = [jnp.stack(column) for column in zip(*wanted, strict=True)]
+    low = _count_below(rows, keys, jnp.stack(begins), inclusive=False)
+    high = _count_below(rows, keys, jnp.stack(ends), inclusive=True)
+    return low, jnp.where(jnp.stack(exist), high, low)
 
 
 def _spans(x: Array, reach: Array, period: float) -> list[tuple[Array, Array]]:
@@ -216,9 +221,11 @@ def _spans(x: Array, reach: Array, period: float) -> list[tuple[Array, Array]]:
     ]
 
 
-def _count_below(rows: _Rows, keys: tuple[Array, ...], x: Array, *, inclusive: bool) -> Int32[Array, " n"]:
-    """Number of points before a place in the sort by (keys, x), those at the place counted or not."""
-    n = x.shape[0]
+def _count_below(
+    rows: _Rows, keys: Sequence[Int32[Array, "r n"]], x: Float32[Array, "r n"], *, inclusive: bool
+) -> Int32[Array, "r n"]:
+    """Number of points before places in the sort by (keys, x), those at the place counted or not."""
+    n = x.shape[1]
 
     def is_below(at: Array) -> Array:
         there = rows.x[at]
@@ -234,5 +241,5 @@ def _count_below(rows: _Rows, keys: tuple[Array, ...], x: Array, *, inclusive: b
         below = is_below(jnp.minimum(middle, n - 1)) & (low < high)
         return jnp.where(below, middle + 1, low), jnp.where(below | (low >= high), high, middle)
 
-    start = jnp.zeros(n, jnp.int32), jnp.full(n, n, jnp.int32)
+    start = jnp.zeros(x.shape, jnp.int32), jnp.full(x.shape, n, jnp.int32)
     return jax.lax.fori_loop(0, n.bit_length(), halve, start)[0] if n else start[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64, Int
 
 from recon.errors import DataError
 from recon.io.csv_table import read_table, require_finite, write_table
@@ -99,3 +99,26 @@ def _header(path: Path) -> list[str]:
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as problem:
         raise DataError(f"{path}: cannot be read, truncated or damaged: {problem}") from problem
     return [name.strip() for name in line.split(",")]
+
+
+def write_cluster_ids(
+    path: str | Path, cloud: PointCloud, ids: Int[np.ndarray, " n"], is_seed: Bool[np.ndarray, " n"]
+) -> None:
+    """Write points with the cluster of each, in the columns of CLUEstering's files: `cluster_ids` and `is_seed`.
+
+    Args:
+        path: `.csv`, or `.csv.gz` to compress.
+        cloud: the points.
+        ids: cluster of every point; -1 for none.
+        is_seed: true where a cluster begins.
+
+    Raises:
+        DataError: as many ids or seeds as points are not there.
+        ConfigError: where the folder does not exist.
+    """
+    n = len(cloud.points)
+    if not len(ids) == len(is_seed) == n:
+        raise DataError(f"{path}: {len(ids)} ids and {len(is_seed)} seeds for {n} points")
+    points = {f"x{axis}": column for axis, column in enumerate(cloud.points.T)}
+    found = {"cluster_ids": np.asarray(ids, np.int32), "is_seed": np.asarray(is_seed, np.int32)}
+    write_table(Path(path), {**points, "weight": cloud.weight, **found})

@@ -1,4 +1,4 @@
-"""Simulation: proton collisions (Pythia 8) through a tracking detector (ACTS Fatras) or into a calorimeter.
+"""Simulation: proton collisions (Pythia 8) through a tracking detector (ACTS Fatras) or into a calorimeter, and jets.
 
 Collisions and the tracking detector need the `sim` extra; showers in the calorimeter, which are a parametrisation, do
 not. Nothing heavy is imported before a function needs it.

@@ -5,16 +5,13 @@ events -> each finder's tracks and CPU time -> metrics against the truth -> one 
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import jax
 import numpy as np
 
 from recon.errors import ConfigError
 from recon.io.trackml_weights import trackml_weights
+from recon.step_clock import StepClock, mean_seconds
 from recon.tracking.counts import Evaluation
 from recon.tracking.detector import load_detector
 from recon.tracking.matching import TrackHits, from_tracks
@@ -28,30 +25,6 @@ Progress = Callable[[str, int, int], None]
 """Called with (finder, events done, events in all)."""
 
 NETWORK = "graph network"
-
-
-class StepClock:
-    """CPU seconds of the steps of `find_tracks`; waits for each step, so that its time is its own.
-
-    Attributes:
-        seconds: by step, of the last event.
-    """
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = 0.0
-
-    def start(self) -> None:
-        """Begin an event."""
-        self.seconds = {}
-        self._last = time.process_time()
-
-    def __call__(self, step: str, result: Any) -> None:
-        """Book the time since the last step."""
-        jax.block_until_ready(result)
-        now = time.process_time()
-        self.seconds[step] = self.seconds.get(step, 0.0) + now - self._last
-        self._last = now
 
 
 def timed_tracks(
@@ -109,7 +82,7 @@ def evaluate_network(
         evaluations.append(_against_truth(event, hits, tracks.parameters, tracks.covariance, selection))
         seconds.append(cpu)
         progress(NETWORK, index + 1, len(events))
-    return FinderResult(name=NETWORK, evaluation=merge(evaluations), cpu_seconds=_mean(seconds))
+    return FinderResult(name=NETWORK, evaluation=merge(evaluations), cpu_seconds=mean_seconds(seconds))
 
 
 def evaluate_acts(
@@ -143,7 +116,7 @@ def evaluate_acts(
         # Copying measurements into ACTS and tracks out of it is not ACTS's own time.
         seconds.append({stage: cpu for stage, cpu in tracks.cpu.items() if stage not in CONVERSION_STAGES})
         progress(name, index + 1, len(events))
-    return FinderResult(name=name, evaluation=merge(evaluations), cpu_seconds=_mean(seconds))
+    return FinderResult(name=name, evaluation=merge(evaluations), cpu_seconds=mean_seconds(seconds))
 
 
 def _against_truth(
@@ -152,11 +125,3 @@ def _against_truth(
     return evaluate_event(
         event, hits, parameters, selection, covariance=covariance, weights=trackml_weights(event)
     )
-
-
-def _mean(seconds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    total: dict[str, float] = defaultdict(float)
-    for event in seconds:
-        for stage, cpu in event.items():
-            total[stage] += cpu / len(seconds)
-    return dict(total)

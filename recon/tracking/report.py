@@ -27,12 +27,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.table import Table
-from rich.text import Text
 
 from recon.errors import ConfigError
-from recon.metrics import Binned, Ratio
+from recon.metrics import Binned
+from recon.report import (
+    console_table,
+    curve_json,
+    finite,
+    format_number,
+    format_ratio,
+    markdown_table,
+    ratio_json,
+)
 from recon.tracking.metrics import CandidateSelection, Evaluation, TargetSelection
 from recon.tracking.report_plots import binned_curves, write_plots
 from recon.tracking.resolution import PARAMETERS, Spread, spread
@@ -139,20 +146,6 @@ def _check(results: Sequence[FinderResult]) -> None:
         raise ConfigError(f"a report needs one or more finders with different names, not {names}")
 
 
-def format_ratio(ratio: Ratio) -> str:
-    """A ratio in percent with the larger side of its error; "-" where nothing was measured."""
-    value = float(ratio.value)
-    if math.isnan(value):
-        return "-"
-    low, high = ratio.interval("clopper-pearson")
-    error = 100 * max(value - float(low), float(high) - value)
-    return f"{100 * value:.2f} ± {error:.2f} %"
-
-
-def _number(value: float, digits: int = 3) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}g}"
-
-
 def _spreads(result: FinderResult, column: str) -> list[Spread]:
     tracks = result.evaluation.tracks
     values = getattr(tracks, column)[tracks.target]
@@ -164,16 +157,16 @@ def summary_rows(results: Sequence[FinderResult]) -> list[tuple[str, list[str]]]
     counts = [result.evaluation.counts for result in results]
     rows = [("events", [str(c.events) for c in counts])]
     rows += [(label, [format_ratio(getattr(c, rate)) for c in counts]) for rate, label in RATES.items()]
-    rows += [("TrackML score", [_number(c.mean_score, 4) for c in counts])]
+    rows += [("TrackML score", [format_number(c.mean_score, 4) for c in counts])]
     rows += [
-        (label, [_number(getattr(c, name) / c.events if c.events else math.nan, 4) for c in counts])
+        (label, [format_number(getattr(c, name) / c.events if c.events else math.nan, 4) for c in counts])
         for name, label in (("targets", "targets per event"), ("candidates", "candidates per event"))
     ]
     residuals, pulls = ([_spreads(r, column) for r in results] for column in ("residual", "pull"))
     for row, (name, unit) in enumerate(zip(PARAMETERS, UNITS, strict=True)):
-        rows.append((f"{name} resolution [{unit}]", [_number(each[row].width) for each in residuals]))
-        rows.append((f"{name} pull width", [_number(each[row].width) for each in pulls]))
-    rows.append(("CPU time per event [s]", [_number(result.cpu_total) for result in results]))
+        rows.append((f"{name} resolution [{unit}]", [format_number(each[row].width) for each in residuals]))
+        rows.append((f"{name} pull width", [format_number(each[row].width) for each in pulls]))
+    rows.append(("CPU time per event [s]", [format_number(result.cpu_total) for result in results]))
     return [(label, texts) for label, texts in rows if set(texts) != {"-"}]
 
 
@@ -184,19 +177,7 @@ def summary_table(results: Sequence[FinderResult], title: str = "Track finding")
         ConfigError: no results, or two of one name.
     """
     _check(results)
-    table = Table(title=Text(title))
-    table.add_column("")
-    for result in results:
-        table.add_column(Text(result.name), justify="right")
-    for label, texts in summary_rows(results):
-        # As plain text: the console would take a unit in brackets for a style.
-        table.add_row(Text(label), *map(Text, texts))
-    return table
-
-
-def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    return console_table([result.name for result in results], summary_rows(results), title)
 
 
 def to_markdown(
@@ -204,7 +185,7 @@ def to_markdown(
 ) -> str:
     """Report as Markdown, without images."""
     names = [result.name for result in results]
-    summary = _markdown_table(["", *names], [[label, *texts] for label, texts in summary_rows(results)])
+    summary = markdown_table(["", *names], [[label, *texts] for label, texts in summary_rows(results)])
     targets = (
         f"Targets: charged particles from the generator with pT > {selection.pt_min:g} GeV, "
         f"{selection.eta_min:g} <= |eta| < {selection.eta_max:g}, production radius < {selection.radius_max:g} mm "
@@ -214,29 +195,9 @@ def to_markdown(
     text = f"# {title}\n\n{targets}\n{summary}\n{_DEFINITIONS}"
     stages = list(dict.fromkeys(stage for result in results for stage in result.cpu_seconds))
     if stages:
-        rows = [[s, *(_number(r.cpu_seconds.get(s, math.nan)) for r in results)] for s in stages]
-        text += "\nCPU time per event in seconds:\n\n" + _markdown_table(["stage", *names], rows)
+        rows = [[s, *(format_number(r.cpu_seconds.get(s, math.nan)) for r in results)] for s in stages]
+        text += "\nCPU time per event in seconds:\n\n" + markdown_table(["stage", *names], rows)
     return text
-
-
-def _finite(value: float | int) -> float | int | None:
-    return value if math.isfinite(value) else None
-
-
-def _ratio_json(ratio: Ratio) -> dict[str, Any]:
-    low, high = ratio.interval("clopper-pearson")
-    numbers = {"value": _finite(float(ratio.value)), "low": _finite(float(low)), "high": _finite(float(high))}
-    return {"passed": int(ratio.passed), "total": int(ratio.total), **numbers}
-
-
-def _curve_json(binned: Binned) -> dict[str, Any]:
-    passed, total = np.asarray(binned.ratio.passed), np.asarray(binned.ratio.total)
-    return {
-        "edges": binned.edges.tolist(),
-        "passed": passed.tolist(),
-        "total": total.tolist(),
-        "outside": binned.outside,
-    }
 
 
 def _finder_json(result: FinderResult, curves: Mapping[str, Binned]) -> dict[str, Any]:
@@ -246,19 +207,19 @@ def _finder_json(result: FinderResult, curves: Mapping[str, Binned]) -> dict[str
         "name": result.name,
         "note": result.note,
         "counts": asdict(counts),
-        "rates": {rate: _ratio_json(getattr(counts, rate)) for rate in RATES},
-        "trackml_score": _finite(counts.mean_score),
+        "rates": {rate: ratio_json(getattr(counts, rate)) for rate in RATES},
+        "trackml_score": finite(counts.mean_score),
         "parameters": {
             name: {
                 "unit": UNITS[row],
-                "residual": {key: _finite(value) for key, value in residuals[row]._asdict().items()},
-                "pull": {key: _finite(value) for key, value in pulls[row]._asdict().items()},
+                "residual": {key: finite(value) for key, value in residuals[row]._asdict().items()},
+                "pull": {key: finite(value) for key, value in pulls[row]._asdict().items()},
             }
             for row, name in enumerate(PARAMETERS)
         },
         "cpu_seconds": {stage: float(seconds) for stage, seconds in result.cpu_seconds.items()},
-        "cpu_seconds_total": _finite(result.cpu_total),
-        "curves": {name: _curve_json(binned) for name, binned in curves.items()},
+        "cpu_seconds_total": finite(result.cpu_total),
+        "curves": {name: curve_json(binned) for name, binned in curves.items()},
     }
 
 
@@ -270,8 +231,8 @@ def to_json(
     return {
         "schema": SCHEMA,
         "title": title,
-        "selection": {key: _finite(value) for key, value in asdict(selection).items()},
-        "candidates": {key: _finite(value) for key, value in asdict(candidates).items()},
+        "selection": {key: finite(value) for key, value in asdict(selection).items()},
+        "candidates": {key: finite(value) for key, value in asdict(candidates).items()},
         "finders": [
             _finder_json(result, {name: each[result.name] for name, each in curves.items()})
             for result in results

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from recon.display.axis_ranges import efficiency_range, rate_range
 from recon.display.curves import Points, binomial_points, plot_points, plot_pulls, plot_stages
-from recon.metrics import Binned
+from recon.metrics import Binned, integer_edges
 from recon.tracking.metrics import Evaluation, TrackTable, efficiency_in_bins, rate_in_bins
 from recon.tracking.resolution import PARAMETERS, spread_in_bins
 
@@ -52,22 +53,14 @@ _RESOLUTIONS = {
 }
 
 
-def _pileup_edges(evaluations: Mapping[str, Evaluation]) -> Float[np.ndarray, " b1"]:
-    """Equal bins over the pile-up that occurs; integers lie inside bins, not on edges."""
-    each = [e.particles.pileup for e in evaluations.values() if e.particles.pileup.size]
-    if not each:
-        return np.array([-0.5, 0.5])
-    low, high = min(p.min() for p in each) - 0.5, max(p.max() for p in each) + 0.5
-    return np.linspace(low, high, min(PILEUP_BINS, max(int(high - low), 1)) + 1)
-
-
 def binned_curves(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, Binned]]:
     """Every curve of the report, by plot and by finder.
 
     Args:
         evaluations: merged over events, by the name of the finder.
     """
-    edges = {"pt": PT_EDGES, "eta": ETA_EDGES, "radius": RADIUS_EDGES, "pileup": _pileup_edges(evaluations)}
+    pileup = integer_edges([e.particles.pileup for e in evaluations.values()], PILEUP_BINS)
+    edges = {"pt": PT_EDGES, "eta": ETA_EDGES, "radius": RADIUS_EDGES, "pileup": pileup}
     return {
         name: {
             finder: rate_in_bins(evaluation, plot.rate, plot.variable, edges[plot.variable])
@@ -127,7 +120,7 @@ def write_plots(
         if points:
             files[name] = directory / f"{name}.png"
             plot = PLOTS[name]
-            y_range = _rate_range(points) if plot.rate else _efficiency_range(points)
+            y_range = rate_range(points) if plot.rate else efficiency_range(points)
             plot_points(
                 files[name],
                 points,
@@ -143,19 +136,6 @@ def write_plots(
         files["cpu_time"] = directory / "cpu_time.png"
         plot_stages(files["cpu_time"], measured, title=title)
     return files
-
-
-def _efficiency_range(points: Mapping[str, Points]) -> tuple[float, float]:
-    """From a little below the lowest point that is well measured up to a little above one."""
-    well = [p.y[(p.high - p.low) < 0.1] for p in points.values()]
-    lowest = min((float(y.min()) for y in well if y.size), default=0.0)
-    return max(0.0, lowest - 0.25 * (1 - lowest) - 0.05), 1.0 + 0.12 * (1.05 - lowest)
-
-
-def _rate_range(points: Mapping[str, Points]) -> tuple[float, float]:
-    """From zero to above the highest point that is well measured, with room for the legend."""
-    well = [p.high[(p.high - p.low) < 0.1] for p in points.values()]
-    return 0.0, max(0.01, 1.3 * max((float(y.max()) for y in well if y.size), default=0.77))
 
 
 def _write_resolutions(directory: Path, evaluations: Mapping[str, Evaluation], title: str) -> dict[str, Path]:

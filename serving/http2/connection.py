@@ -44,6 +44,9 @@ class Connection(Rules):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say what is allowed here."""
         self.transport = self.sender.transport = cast(asyncio.Transport, transport)
+        name = transport.get_extra_info("peername")
+        if isinstance(name, tuple):
+            self.peer = (name[0], name[1])
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
         self.site.connections.add(self)
         limits = self.limits
@@ -87,6 +90,8 @@ class Connection(Rules):
 
     def pause_writing(self) -> None:
         """The peer does not read as fast as it asks: nor is it read until it does."""
+        if self.is_over:
+            return
         self.sender.is_paused = True
         self.transport.pause_reading()
         self._stop_timer()
@@ -95,10 +100,11 @@ class Connection(Rules):
 
     def resume_writing(self) -> None:
         """Go on."""
+        if self.is_over:
+            return
         self._stop_timer()
         self.sender.is_paused = False
-        if not self.is_over:
-            self.sender.pump()
+        self.sender.pump()
         # Not before: what was pumped may have paused it again.
         if not (self.is_over or self.sender.is_paused):
             self.transport.resume_reading()

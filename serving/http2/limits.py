@@ -19,6 +19,7 @@ class Limits:
         window: bytes of a stream that may be on their way.
         connection_window: bytes of all streams that may be on their way.
         frame_bytes: of the longest frame.
+        queued_bytes: of answers that wait for the peer; more than one answer may not exceed it.
         burst: frames that cost work and bring nothing (resets, pings, settings and the like) in one go.
         rate: of such frames a second, in the long run.
         handshake_seconds: until the peer has said what it speaks.
@@ -30,6 +31,7 @@ class Limits:
     window: int = 4 << 20
     connection_window: int = 16 << 20
     frame_bytes: int = 1 << 20
+    queued_bytes: int = 1 << 28
     burst: int = 2000
     rate: float = 500.0
     handshake_seconds: float = 20.0
@@ -40,6 +42,7 @@ class Limits:
             "streams": (1, 2**31 - 1),
             "header_bytes": (1, 1 << 20),
             "window": (1, LARGEST_WINDOW),
+            "queued_bytes": (1, 2**63),
             "connection_window": (65_535, LARGEST_WINDOW),
             "frame_bytes": (DEFAULT_FRAME_BYTES, LARGEST_FRAME_BYTES),
         }

@@ -158,7 +158,7 @@ class Rules(Session):
         self._spend("SETTINGS")
         apply_settings(self.sender, self.streams, data[start:stop])
         self.sender.control(frames.frame(Kind.SETTINGS, Flag.ACK, 0))
-        self.sender.pump()
+        self.sender.all_widened()
 
     def _on_ping(self, data: bytes, start: int, stop: int, flags: int, number: int) -> None:
         if number:
@@ -201,7 +201,7 @@ class Rules(Session):
         stream.delta += size
         if self.sender.initial + stream.delta > frames.LARGEST_WINDOW:
             raise StreamError(Code.FLOW_CONTROL_ERROR, "WINDOW_UPDATE makes the stream's window too large")
-        self.sender.pump()
+        self.sender.widened(stream)
 
     def _on_unknown(self, data: bytes, start: int, stop: int, flags: int, number: int) -> None:
         self._check_size(UNKNOWN, stop - start)

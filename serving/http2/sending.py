@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 
 from serving.http2.frames import (
     DEFAULT_FRAME_BYTES,
@@ -65,22 +65,22 @@ class Sender:
         initial: bytes that it takes on a new one.
         frame_bytes: of the longest frame that it takes.
         is_paused: the transport holds more than it should already.
+        queued_bytes: of answers that wait for the peer's windows.
     """
 
     def __init__(self, turn: Turn) -> None:
         self.window = self.initial = DEFAULT_WINDOW
         self.frame_bytes = DEFAULT_FRAME_BYTES
         self.is_paused = False
+        self.queued_bytes = 0
         self.transport: asyncio.Transport | None = None
         self._turn = turn
         self._out: list[Part] = []
         self._is_waiting = False
-        self._blocked: dict[int, Stream] = {}
-
-    @property
-    def has_queued(self) -> bool:
-        """Whether streams wait for the peer."""
-        return bool(self._blocked)
+        # Streams with queued data: those that may send, in their order, and those whose own window is used up, which
+        # nobody looks at until it opens: the peer could make that dear.
+        self._ready: OrderedDict[int, Stream] = OrderedDict()
+        self._stuck: dict[int, Stream] = {}
 
     def _soon(self) -> None:
         if not self._is_waiting:
@@ -117,7 +117,7 @@ class Sender:
             or size > self.initial + stream.delta
             or size > self.frame_bytes
             or size > LARGE
-            or self._blocked
+            or self._ready
             or self.is_paused
         ):
             self._out += (head.head, number, head.content)
@@ -141,8 +141,10 @@ class Sender:
             if part:
                 stream.queued.append(memoryview(part))
                 stream.queued_bytes += len(part)
-        self._blocked[stream.number] = stream
-        self.pump()
+                self.queued_bytes += len(part)
+        if stream.number not in self._stuck:
+            self._ready[stream.number] = stream
+            self.pump()
 
     def close(self, stream: Stream, tail: Block) -> bool:
         """Trailers behind a stream's data; whether they are on their way."""
@@ -154,25 +156,37 @@ class Sender:
 
     def forget(self, stream: Stream) -> None:
         """Drop what waits."""
-        self._blocked.pop(stream.number, None)
+        self._ready.pop(stream.number, None)
+        self._stuck.pop(stream.number, None)
+        self.queued_bytes -= stream.queued_bytes
         stream.queued, stream.queued_bytes, stream.tail = None, 0, None
+
+    def widened(self, stream: Stream) -> None:
+        """The window of a stream has opened."""
+        if stream.number in self._stuck and self.initial + stream.delta > 0:
+            self._ready[stream.number] = self._stuck.pop(stream.number)
+            self.pump()
+
+    def all_widened(self) -> None:
+        """The windows of all streams may have opened."""
+        for stream in list(self._stuck.values()):
+            self.widened(stream)
 
     def pump(self) -> None:
         """Send what the windows allow, a frame of each stream in turn."""
-        while self._blocked and self.window > 0 and not self.is_paused:
-            moved = False
-            for stream in list(self._blocked.values()):
-                if self.window <= 0 or self.is_paused:
-                    return
-                moved |= self._send_frame(stream)
-            if not moved:
-                return
+        while self._ready and self.window > 0 and not self.is_paused:
+            _, stream = self._ready.popitem(last=False)
+            self._send_frame(stream)
 
-    def _send_frame(self, stream: Stream) -> bool:
-        """The next DATA frame of a stream; whether its window allows one."""
-        room = min(self.window, self.initial + stream.delta, self.frame_bytes, LONGEST_FRAME)
-        if room <= 0 or not stream.queued:
-            return False
+    def _send_frame(self, stream: Stream) -> None:
+        """The next DATA frame of a stream, if its window allows one."""
+        own = self.initial + stream.delta
+        if own <= 0:
+            self._stuck[stream.number] = stream
+            return
+        if not stream.queued:
+            return
+        room = min(self.window, own, self.frame_bytes, LONGEST_FRAME)
         parts: list[memoryview] = []
         size = 0
         while stream.queued and size < room:
@@ -185,6 +199,7 @@ class Sender:
         self.window -= size
         stream.delta -= size
         stream.queued_bytes -= size
+        self.queued_bytes -= size
         number = stream.number.to_bytes(4, "big")
         self._out += (size.to_bytes(3, "big"), bytes((Kind.DATA, 0)), number, *parts)
         if size >= LARGE:
@@ -192,12 +207,12 @@ class Sender:
             self.flush()
         else:
             self._soon()
-        if not stream.queued:
+        if stream.queued:
+            self._ready[stream.number] = stream
+        else:
             self._emptied(stream)
-        return True
 
     def _emptied(self, stream: Stream) -> None:
-        self._blocked.pop(stream.number, None)
         if stream.tail is not None:
             self.headers(stream, stream.tail)
             stream.tail = None

@@ -50,6 +50,7 @@ class Session(asyncio.Protocol):
         sender: of the connection.
         is_leaving: no new streams are taken.
         is_over: nothing that comes is looked at.
+        peer: address and port of the other side; empty if it has none.
     """
 
     transport: asyncio.Transport
@@ -59,6 +60,7 @@ class Session(asyncio.Protocol):
         self.sender = Sender(site.turn)
         self.streams: dict[int, Stream] = {}
         self.last = 0
+        self.peer: tuple[str, int] | tuple[()] = ()
         self.is_leaving = self.is_over = False
         self._allowance = Allowance(site.limits.burst, site.limits.rate)
         self._window = site.limits.connection_window
@@ -134,12 +136,6 @@ class Session(asyncio.Protocol):
             self.sender.control(frames.reset(stream.number, Code.NO_ERROR))
         if self.is_leaving:
             self._leave_if_done()
-
-    def reset(self, stream: Stream, code: Code) -> None:
-        """End a stream without an answer."""
-        self._remember(stream.number)
-        self.sender.control(frames.reset(stream.number, code))
-        self._drop(stream)
 
     def fail(self, code: Code, reason: str) -> None:
         """End the connection and say why."""

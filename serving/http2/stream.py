@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from serving.http2.frames import Code
-
 if TYPE_CHECKING:
     from serving.http2.headers import Block
     from serving.http2.session import Session
@@ -63,7 +61,3 @@ class Stream:
     def consumed(self, size: int) -> None:
         """Let the peer send so many bytes more."""
         self.connection.grant(self, size)
-
-    def reset(self, code: Code) -> None:
-        """End the stream with an error."""
-        self.connection.reset(self, code)

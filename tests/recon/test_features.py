@@ -83,6 +83,24 @@ def test_numpy_compiled_and_twin_agree():
     np.testing.assert_allclose(on_host, twin(TABLE, columns), rtol=1e-5, atol=1e-5)
 
 
+def test_limits_and_replacement_by_hand():
+    table = FeatureTable(
+        features=(
+            Feature(column="x", limits=(0.0, 1.0)),
+            Feature(column="x", mean=1.0, scale=0.5, clip=5.0, replace=-99.0),
+            Feature(column="x", replace=2.0),
+        )
+    )
+    columns = {"x": np.array([-1.0, 0.25, 7.0, np.nan, np.inf, -np.inf, 2e32], np.float32)}
+    bad = [-5, -5, -5, -5]
+    expected = [[-4, -1.5, 5, *bad], [-1, 0.25, 7, 2, 2, 2, 2]]
+    for values in (columns, {"x": jnp.asarray(columns["x"])}):
+        result = np.asarray(apply_features(table, values))
+        np.testing.assert_allclose(result[:3, 0], [0, 0.25, 1])
+        np.testing.assert_allclose(result[:, 1:].T, expected)
+    assert features_from_json(json.loads(json.dumps(features_to_json(table)))) == table
+
+
 def test_integers_and_batches_are_taken():
     table = FeatureTable(features=(Feature(column="layer", mean=2.0, scale=4.0),))
     layers = np.array([[2, 6], [10, -2]], np.int32)
@@ -156,6 +174,8 @@ def test_foreign_json_is_refused(entry):
         ({"scale": 0.0}, "'x': mean 0.0, scale 0.0"),
         ({"mean": float("nan")}, "mean nan"),
         ({"clip": 0.0}, "clip 0.0"),
+        ({"limits": (1.0, 1.0)}, r"limits \(1.0, 1.0\), clip None; the lower limit must come first"),
+        ({"limits": (0.0, 1.0), "clip": 5.0}, "there can be limits or a clip, not both"),
     ],
 )
 def test_bad_feature_is_refused(settings, message):

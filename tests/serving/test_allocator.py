@@ -16,6 +16,7 @@ import os, sys
 from serving import allocator
 allocator.FOLDERS = (os.environ["FOLDER"],)
 print(os.getpid(), allocator.use_jemalloc({arguments}), *sys.argv[1:], sep="|")
+print(os.environ.get("MALLOC_CONF"), file=sys.stderr)
 """
 
 
@@ -30,7 +31,11 @@ def folder(tmp_path):
 
 def run(folder, arguments="sys.argv[1:]", **environment):
     """(whether it kept its process id, what it said, its arguments)."""
-    clean = {key: value for key, value in os.environ.items() if key not in {"LD_PRELOAD", allocator.GUARD}}
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in {"LD_PRELOAD", "MALLOC_CONF", allocator.GUARD}
+    }
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM.format(arguments=arguments), "serve", "--models", "a b"],
         env={**clean, "FOLDER": str(folder), **environment}, stdout=subprocess.PIPE, text=True,
@@ -42,6 +47,12 @@ def run(folder, arguments="sys.argv[1:]", **environment):
 
 def test_it_starts_again_once(folder):
     assert run(folder) == (True, "allocator: jemalloc", ["serve", "--models", "a b"])
+
+
+@pytest.mark.parametrize("given", [None, "dirty_decay_ms:100"])
+def test_jemalloc_keeps_freed_memory_unless_told_otherwise(folder, given, capfd):
+    run(folder, **({} if given is None else {"MALLOC_CONF": given}))
+    assert capfd.readouterr().err.split() == [given or allocator.SETTINGS]
 
 
 def test_a_library_that_cannot_be_loaded(tmp_path):

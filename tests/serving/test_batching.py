@@ -206,6 +206,53 @@ def test_invalid_requests_never_enter_the_queue(held):
     assert scheduler.statistics.snapshot("m", "1", 0).fail["OTHER"].count == 1
 
 
+def test_a_lone_request_keeps_the_rules_of_the_queue(held):
+    runner, scheduler = held()
+    runner.go.set()
+    with pytest.raises(DeadlineExceeded):
+        scheduler.infer(row(1), deadline=time.monotonic() - 1)
+    with pytest.raises(Cancelled):
+        scheduler.infer(row(2), is_wanted=lambda: False)
+    runner.poison = 3.0
+    with pytest.raises(InferenceFailed, match="poison"):
+        scheduler.infer(row(3))
+    assert runner.runs == [[3.0]]
+    np.testing.assert_allclose(next(iter(scheduler.infer(row(4)).values())), expected(row(4)), atol=1e-6)
+    found = scheduler.statistics.snapshot("mlp", "1", scheduler.pending)
+    assert (found.success.count, found.failed.count, found.queue.count, found.pending) == (1, 3, 1, 0)
+
+
+def test_an_interrupted_request_gives_its_instance_back(held):
+    runner, scheduler = held()
+    runner.go.set()
+    run, runner.run = runner.run, lambda requests, sizes: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.infer(row(1))
+    runner.run = run
+    assert scheduler.infer(row(2), deadline=time.monotonic() + 10)
+    assert scheduler.close(10)
+
+
+def test_who_comes_while_a_lone_request_runs_gets_the_instance_next(held):
+    runner, scheduler = held()
+    answers = {}
+    threads = [
+        threading.Thread(target=lambda n=n: answers.update({n: scheduler.infer(row(n))})) for n in range(4)
+    ]
+    threads[0].start()
+    wait_for(lambda: scheduler._free == 0)
+    for thread in threads[1:]:
+        thread.start()
+    wait_for(lambda: scheduler.pending == 3)
+    runner.go.set()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(answers) == [0, 1, 2, 3]
+    assert runner.runs[0] == [0.0]
+    assert len(runner.runs) == 2
+    assert scheduler._free == 1
+
+
 def test_closing_answers_what_is_queued(held):
     runner, scheduler = held()
     futures = [blocked(scheduler), scheduler.submit(row(1))]

@@ -92,6 +92,15 @@ def test_the_pace_of_a_size():
     assert tries == [False] * (FIRST_TRY - 1) + [True]
     pace.note(SWIFT_NS // 10, here=True)
     assert pace.is_swift()
+    # A busy machine makes some look slow.
+    for _ in range(10):
+        pace.note(10 * SWIFT_NS, here=True, preempted=True)
+        for _ in range(9):
+            pace.note(SWIFT_NS // 10, here=True)
+        assert pace.is_swift()
+    # One that is slow is found out all the same.
+    pace.note(60 * SWIFT_NS, here=True, preempted=True)
+    assert not pace.is_swift()
     # One that is slow here is tried ever more seldom.
     for _ in range(20):
         pace.note(6 * SWIFT_NS, here=True)

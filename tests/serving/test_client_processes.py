@@ -13,9 +13,10 @@ from tests.serving.planes import check, rows
 
 
 @pytest.fixture
-def processes(models, executables):
+def processes(models, executables, front):
     """Two servers: (process, address) each."""
     command = [sys.executable, "-m", "recon", "serve", "--models", str(models), "--metrics", "0"]
+    command += ["--grpc-front", front]
     environment = {**os.environ, "RECON_EXECUTABLES": str(executables)}
     running = [
         subprocess.Popen(

@@ -11,7 +11,7 @@ from hyperframe import frame as frames
 
 from serving.grpc_async import AsyncGrpcFront
 from serving.http2.frames import Code
-from serving.http2.limits import Allowance
+from serving.http2.limits import Allowance, Limits
 from tests.serving.http2_wire import PREFACE, Wire, answers, framed, request
 
 CALM = Code.ENHANCE_YOUR_CALM
@@ -132,11 +132,68 @@ def test_requests_that_arrive_have_a_limit_together(dataplane):
                 wire.send(wire.headers(2 * n + 1), frames.DataFrame(2 * n + 1, part))
             assert wire.status(79) == 8
             wire.send(*[frames.RstStreamFrame(2 * n + 1, 8) for n in range(39)])
+            # Nor does what is refused leave a trace, or what is whole before its call has ended.
+            wire.call(81, b"\x07" + bytes(8000))
+            assert wire.status(81) == 13
+            wire.send(wire.headers(83), frames.DataFrame(83, request()), frames.RstStreamFrame(83, 8))
+            wire.call(85, request() * 2)
+            assert wire.status(85) == 12
+            wire.call(87, request() + request()[:9], "ModelStreamInfer")
+            assert wire.status(87) == 13
             assert wire.ping()
             assert front._calls._held == 0
         assert answers(port)
     finally:
         front.stop()
+
+
+def test_answers_that_nobody_reads_have_a_limit(dataplane):
+    front = AsyncGrpcFront(dataplane, port=0, threads=2, limits=Limits(queued_bytes=1000))
+    port = front.start()
+    try:
+        with Wire(port, settings={4: 0}) as wire:
+            for n in range(20):
+                wire.call(2 * n + 1, request(16))
+            refused = wire.answer(39)[2]
+            assert (refused["grpc-status"], "wait for the caller" in refused["grpc-message"]) == ("8", True)
+            wire.send(frames.SettingsFrame(0, settings={4: 1 << 16}))
+            assert wire.status(1) == 0
+            wire.call(41)
+            assert wire.status(41) == 0
+    finally:
+        front.stop()
+
+
+def test_a_window_opened_byte_by_byte_costs_in_proportion(port):
+    """A thousand answers that wait must not be looked at for each byte that one of them may send."""
+    with Wire(port, settings={4: 0}) as wire:
+        for n in range(1000):
+            wire.call(2 * n + 1)
+            if n % 100 == 99:
+                assert wire.ping()
+        before = time.process_time()
+        wire.raw(raw(8, b"\0\0\0\1", stream=1) * 200 + raw(8, b"\0\0\0\1") * 20_000)
+        assert wire.ping()
+        assert time.process_time() - before < 2
+        assert len([f for f in wire.received if isinstance(f, frames.DataFrame)]) > 40
+
+
+def test_a_stream_of_many_small_messages_leaves_others_their_turn(port):
+    """Reflection answers 5 bytes with a kilobyte, and waits until it is read."""
+    before = psutil.Process().memory_info().rss
+    with Wire(port, settings={4: 1000}) as wire, Wire(port) as other:
+        head = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", "t"),
+            ("content-type", "application/grpc"),
+        ]
+        path = (":path", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+        wire.send(wire.headers(1, base=[head[0], head[1], path, *head[2:]]))
+        wire.raw(raw(0, framed(b"\x3a\x00") * 2000, stream=1) * 200)
+        other.call(1)
+        assert other.status(1) == 0
+        assert psutil.Process().memory_info().rss - before < 64 << 20
 
 
 def conversation(generator):

@@ -175,6 +175,30 @@ def test_a_deadline_ends_calls_that_wait_and_calls_that_run(plane):
         plane.gate.set()
 
 
+def test_the_time_of_a_message_is_not_that_of_its_stream(wide):
+    """A message that waits too long is an answer; the stream and the messages behind it go on."""
+    message = service_pb2.ModelInferRequest.FromString(request()[5:])
+    message.parameters["timeout"].int64_param = 50_000
+    late, other = framed(message.SerializeToString()), request(2)
+    scheduler = wide.get("mlp").scheduler
+    with front_of(wide) as plane, Client(plane.port) as client:
+        # All instances are taken: what comes waits in the queue.
+        with scheduler._idle:
+            free, scheduler._free = scheduler._free, 0
+        try:
+            stream = client.open("ModelStreamInfer", extra=[("grpc-timeout", "20S")])
+            client.send(stream, late, end=False)
+            while b"before the model ran" not in client.bodies[stream]:
+                client.read_once()
+        finally:
+            with scheduler._idle:
+                scheduler._free = free
+        client.send(stream, other)
+        body, trailers = client.answer(stream)
+        assert trailers["grpc-status"] == "0"
+        assert b"logits" in body
+
+
 def test_messages_of_errors_are_percent_encoded(plane):
     message = service_pb2.ModelMetadataRequest(name="é %\n").SerializeToString()
     with Client(plane.port) as client:

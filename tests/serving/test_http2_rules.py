@@ -210,6 +210,14 @@ def test_messages_that_are_none(port, body, status):
         assert wire.status(3) == 0
 
 
+@pytest.mark.parametrize("path", ["ModelInfer", "ModelStreamInfer", "ServerLive"])
+def test_a_message_that_is_too_long_is_refused_before_it_is_here(port, path):
+    with Wire(port) as wire:
+        wire.send(wire.headers(1, path), frames.DataFrame(1, b"\0\xff\xff\xff\xff" + bytes(100)))
+        assert wire.status(1) == 8
+        assert wire.reset(1) == Code.NO_ERROR
+
+
 def test_what_is_not_grpc_gets_an_http_status(port):
     base = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a")]
     with Wire(port) as wire:

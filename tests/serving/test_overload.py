@@ -95,7 +95,8 @@ class Load:
                 assert parse_response(answer.result()).outputs[0].shape == (1, WIDTH)
                 return time.perf_counter() - started
             assert answer.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-            time.sleep(int(dict(answer.trailing_metadata())["retry-after-ms"]) / 1000)
+            # Where even refusals pile up, grpcio refuses by itself, without a hint.
+            time.sleep(int(dict(answer.trailing_metadata()).get("retry-after-ms", "10")) / 1000)
 
     def _send(self):
         started = time.perf_counter()
@@ -122,7 +123,7 @@ def test_overload_is_refused_and_passes(slow_models, executables):
         before = process.memory_info().rss
         futures = load.offer(4 * capacity, SECONDS)
         grown = process.memory_info().rss - before
-        refused = next(f for f in futures if f.code() == grpc.StatusCode.RESOURCE_EXHAUSTED)
+        refused = [f for f in futures if f.code() == grpc.StatusCode.RESOURCE_EXHAUSTED]
         recovery = load.recovery()
         for future in futures:
             future.exception()
@@ -131,8 +132,9 @@ def test_overload_is_refused_and_passes(slow_models, executables):
     share = load.codes.count(grpc.StatusCode.OK) / load.sent
     # A quarter, but the capacity was measured at another moment of a shared machine.
     assert 0.02 < share < 0.95
-    assert "queue of calls is full" in refused.details()
-    assert int(dict(refused.trailing_metadata())["retry-after-ms"]) >= 10
+    ours = [call for call in refused if "queue of calls is full" in call.details()]
+    assert ours
+    assert all(int(dict(call.trailing_metadata())["retry-after-ms"]) >= 10 for call in ours)
     # Whoever is accepted waits for the calls in front of it, those with a thread and those without.
     longest = (QUEUE + THREADS + 1) / (share * 4 * capacity)
     assert np.percentile(load.latencies, 99) < longest + SLACK_S

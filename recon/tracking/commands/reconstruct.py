@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 from tyro.conf import Positional
 
+from recon.commands import Fallback, Server, TokenFile, engine_settings
 from recon.engines import Engine, connect
 from recon.errors import ConfigError
 from recon.io.root import write_tracks
@@ -37,10 +37,10 @@ def reconstruct(
     *,
     output: Output,
     model: ModelName = DEFAULT,
-    server: str | None = None,
-    fallback: str | None = None,
+    server: Server = None,
+    fallback: Fallback = None,
     streams: int = 4,
-    token_file: Path | None = None,
+    token_file: TokenFile = None,
     timeout: float = 60.0,
     json: Json = None,
 ) -> None:
@@ -50,22 +50,18 @@ def reconstruct(
         file: ROOT file of hits, or the hits file of a TrackML event (.csv or .csv.gz).
         output: ROOT file of tracks; a TrackML submission if it ends in .csv.
         model: a shipped model or the directory of your own; with --server the name of the served one is "tracking".
-        server: let a server find the tracks: grpc://HOST:PORT, more of them after commas for when it fails, or
-            local:FOLDER for an exported model in this process.
-        fallback: local:FOLDER with the same exported model, for when every server fails.
+        server: finds the tracks in the place of this process.
+        fallback: what to ask when every server fails.
         streams: events on their way to the server at once.
-        token_file: holds the bearer token of the server; the variable RECON_TOKEN does too.
+        token_file: of the server's bearer token.
         timeout: seconds that the server may take for an event, before it is tried again.
         json: write the number of tracks of every event here.
     """
     total = count(file)
     found: list[int] = []
-    optional = {"fallback": fallback, "token": _token(token_file, server)}
-    settings = {"timeout": timeout} | {name: value for name, value in optional.items() if value is not None}
+    settings = engine_settings(server, fallback=fallback, token_file=token_file, timeout=timeout)
     with progress_bars() as report, ExitStack() as stack:
         if server is None:
-            if len(settings) > 1:
-                raise ConfigError("--fallback and --token-file go with --server")
             events = _here(file, model)
         else:
             if model != DEFAULT:
@@ -87,13 +83,6 @@ def reconstruct(
     console.print(f"{sum(found):,} tracks in {len(found)} events of {file} written to {output}")
     source = {"server": server} if server else {"model": str(model)}
     write_json(json, {"events": len(found), "tracks": found, **source, "output": str(output)})
-
-
-def _token(file: Path | None, server: str | None) -> str | None:
-    """The token; never on the command line, which every user of the host can read."""
-    if file is not None:
-        return file.read_text().strip()
-    return os.environ.get("RECON_TOKEN") if server is not None else None
 
 
 def _here(file: Path, model: str) -> Iterator[tuple[Event, Tracks]]:

@@ -3,14 +3,16 @@
 import jax
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from recon.errors import ConfigError, DataError
 from recon.hgcal_clustering import clue_cells as module
 from recon.hgcal_clustering.cell_graph import CellGraph, build_cell_graph
 from recon.hgcal_clustering.clue_cells import CellCapacity, clue_cells, clue_cells_padded
-from recon.hgcal_clustering.geometry import EndcapGeometry, build_calorimeter
+from recon.hgcal_clustering.geometry import EndcapGeometry, build_calorimeter, load_calorimeter
 from recon.hgcal_clustering.sensors import COARSE, SCINTILLATOR
 from recon.padding import bucket_size
+from recon.sim.calorimeter import CalorimeterSimulation, simulate_event
 from recon.types import Calorimeter
 from tests.reference import clue as twin
 
@@ -66,6 +68,12 @@ def random_event(calorimeter, n, seed=0, ties=True):
     return cell, energy.astype(np.float32), rng.integers(7, 11, len(cell)).astype(np.float32)
 
 
+def ordered_event(calorimeter, n, seed):
+    """The same in the order of the cells, as the function for programs wants it."""
+    event = random_event(calorimeter, n, seed)
+    return tuple(column[np.argsort(event[0])] for column in event)
+
+
 def twin_pairs(calorimeter, cell, reach=2.0):
     """(i, j, distance in units of the radius) of all pairs of hits, by the definition of the table."""
     position = calorimeter.position[cell].astype(float)
@@ -85,8 +93,30 @@ def twin_pairs(calorimeter, cell, reach=2.0):
     return tuple(np.concatenate(column) for column in zip(*found, strict=True))
 
 
+def fast_twin_pairs(calorimeter, cell, reach=2.0):
+    """The same for many hits, found with a k-d tree in every layer."""
+    position = calorimeter.position[cell].astype(float)
+    tile = calorimeter.sensor[cell] == SCINTILLATOR
+    phi = np.arctan2(position[:, 1], position[:, 0])
+    eta = np.arcsinh(position[:, 2] / np.hypot(position[:, 0], position[:, 1]))
+    place = np.where(tile[:, None], np.stack([eta, phi], 1) / 0.0315, position[:, :2] / 13.0)
+    # Layers, kinds and, for tiles, the copy one turn further lie far apart along a third axis.
+    group = (2 * calorimeter.layer[cell] + tile) * 1e4
+    row = np.r_[np.arange(len(cell)), np.flatnonzero(tile)]
+    place = np.r_[place, place[tile] + [0, 2 * np.pi / 0.0315]]
+    pairs = cKDTree(np.c_[place, group[row]]).query_pairs(reach + 1e-3, output_type="ndarray")
+    i, j = np.r_[pairs[:, 0], pairs[:, 1]], np.r_[pairs[:, 1], pairs[:, 0]]
+    steps = np.rint(np.hypot(*(place[i] - place[j]).T) * 1000).astype(int)
+    table = np.unique(np.stack([row[i], row[j], steps])[:, steps <= reach * 1000], axis=1)
+    return table[0], table[1], table[2] / 1000
+
+
 def twin_clusters(calorimeter, cell, energy, rho_c, reach=2.0):
-    pairs = twin_pairs(calorimeter, cell, reach)
+    pairs = (
+        twin_pairs(calorimeter, cell, reach)
+        if len(cell) < 3000
+        else fast_twin_pairs(calorimeter, cell, reach)
+    )
     return twin.clue(
         np.zeros((len(cell), 1)),
         energy,
@@ -165,6 +195,29 @@ def test_twin_on_dense_layers_with_borders(wedge):
     assert_same(clue_cells(graph, cell, energy, rho_c), twin_clusters(calorimeter, cell, energy, rho_c))
 
 
+def test_pairs_of_the_twin(wedge):
+    calorimeter, _ = wedge
+    cell = random_event(calorimeter, 700, 6)[0]
+    i, j, apart = twin_pairs(calorimeter, cell)
+    order = np.lexsort((j, i))
+    for one, other in zip((i, j, apart), fast_twin_pairs(calorimeter, cell), strict=True):
+        np.testing.assert_array_equal(one[order], other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pileup", [5, 50, 140, 200])
+def test_twin_on_simulated_events(pileup):
+    simulation = CalorimeterSimulation(pileup=pileup, pileup_source="hagedorn", events=1)
+    hits = simulate_event(simulation, 0).hits
+    calorimeter = load_calorimeter(EndcapGeometry())
+    rho_c = (9 * hits.sigma_noise).astype(np.float32)
+    found = clue_cells(CellGraph.from_calorimeter(calorimeter), hits.cell, hits.energy, rho_c)
+    expected = twin_clusters(calorimeter, hits.cell, hits.energy, rho_c)
+    assert len(hits.cell) > 5000
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_array_equal(found.nearest_higher, expected.nearest_higher)
+
+
 def test_tiles_meet_at_the_back():
     # A ring of tiles: the first and the last are neighbours across phi = pi.
     phi = (np.arange(288) + 0.5) * 2 * np.pi / 288 - np.pi
@@ -219,7 +272,7 @@ def test_endcaps_and_padding(wedge):
 
 def test_inside_a_program(wedge):
     calorimeter, graph = wedge
-    events = [random_event(calorimeter, 700, seed) for seed in (1, 2)]
+    events = [ordered_event(calorimeter, 700, seed) for seed in (1, 2)]
     size, capacity = 1024, CellCapacity(200, 900)
 
     def padded(column):
@@ -245,7 +298,7 @@ def test_inside_a_program(wedge):
 
 def test_export(wedge):
     calorimeter, graph = wedge
-    columns = random_event(calorimeter, 700, 3)
+    columns = ordered_event(calorimeter, 700, 3)
     n, capacity = len(columns[0]), CellCapacity(200, 300)
 
     def program(tables, hits):
@@ -261,7 +314,7 @@ def test_export(wedge):
 
 def test_capacities(wedge):
     calorimeter, graph = wedge
-    columns = random_event(calorimeter, 700, 4)
+    columns = ordered_event(calorimeter, 700, 4)
     n = len(columns[0])
     expected = clue_cells(graph, *columns)
     ones = np.ones(n, bool)

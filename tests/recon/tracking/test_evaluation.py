@@ -10,7 +10,7 @@ import pytest
 
 from recon.errors import ConfigError
 from recon.tracking import find_tracks, load_model
-from recon.tracking.evaluation import NETWORK, StepClock, evaluate_acts, evaluate_network, timed_tracks
+from recon.tracking.evaluation import NETWORK, evaluate_acts, evaluate_network, timed_tracks
 from recon.tracking.matching import from_tracks
 from recon.tracking.metrics import TargetSelection, evaluate_event
 from tests.recon.tracking.small_events import simulate
@@ -35,37 +35,6 @@ def events(tmp_path_factory):
     sample = simulate(tmp_path_factory.mktemp("collisions"))
     # The largest first: what it needs is enough for the other.
     return sorted(sample, key=lambda event: -len(event.hits.layer))[:2]
-
-
-def spin(seconds):
-    """Use the processor for so long."""
-    end = time.process_time() + seconds
-    while time.process_time() < end:
-        pass
-
-
-def test_clock_books_time_on_the_step_that_ended():
-    clock = StepClock()
-    clock.start()
-    spin(0.05)
-    clock("first", np.zeros(3))
-    clock("second", ())
-    spin(0.1)
-    clock("first", ())
-    assert list(clock.seconds) == ["first", "second"]
-    assert 0.15 <= clock.seconds["first"] < 0.3
-    assert clock.seconds["second"] < 0.05
-
-
-def test_clock_forgets_the_event_before():
-    clock = StepClock()
-    clock.start()
-    clock("first", ())
-    spin(0.05)
-    clock.start()
-    clock("second", ())
-    assert list(clock.seconds) == ["second"]
-    assert clock.seconds["second"] < 0.05
 
 
 def test_compilation_is_not_counted(events, model):

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from recon.errors import ConfigError
-from recon.metrics import Ratio
+from recon.report import format_ratio
 from recon.tracking.metrics import TargetSelection, evaluate_event, merge
-from recon.tracking.report import FinderResult, format_ratio, summary_rows, summary_table, write_report
+from recon.tracking.report import FinderResult, summary_rows, summary_table, write_report
 from recon.tracking.report_plots import PLOTS, binned_curves, resolution_points
 from recon.tracking.resolution import PARAMETERS, spread, spread_in_bins
 from tests.reference import toy_tracks as toy
@@ -135,11 +135,6 @@ def test_names_must_differ(results):
     for wrong in ([], [results[0], results[0]]):
         with pytest.raises(ConfigError, match="different names"):
             summary_table(wrong)
-
-
-def test_format_ratio():
-    assert format_ratio(Ratio(0, 0)) == "-"
-    assert format_ratio(Ratio(500, 1000)) == "50.00 ± 1.63 %"
 
 
 def test_pileup_bins_hold_single_and_many_values(results):

@@ -1,0 +1,105 @@
+"""The chain from hits to showers as one traceable function, for export.
+
+`recon.hgcal_clustering.pipeline` sorts and cuts on the host; here everything happens inside one program of static
+shapes. Both run the same loops over the same neighbours. Sums over neighbours are taken in another order, so a density
+may differ in its last bit.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Bool
+
+from recon.hgcal_clustering.cell_graph import CellGraph
+from recon.hgcal_clustering.clue_cells import CellCapacity, clue_cells_padded
+from recon.hgcal_clustering.config import HgcalConfig
+from recon.hgcal_clustering.layer_clusters import layer_clusters
+from recon.hgcal_clustering.padded import clue3d_padded
+from recon.hgcal_clustering.tracksters import make_tracksters
+from recon.types import Array, Clusters, RecHits, Tracksters
+
+
+class ChainCapacity(NamedTuple):
+    """Lengths of the arrays inside.
+
+    Attributes:
+        cells: lists of hits that need more than six neighbours.
+        layer_clusters: most layer clusters.
+        tracksters: most tracksters.
+    """
+
+    cells: CellCapacity
+    layer_clusters: int
+    tracksters: int
+
+
+def capacity_for(n_hits: int) -> ChainCapacity:
+    """Lengths for events of the HGCAL of so many hits.
+
+    All hits may look on beyond their neighbours, as noise does where there is nothing else. A quarter of them may lie
+    in cells with more than six neighbours, half of them may be layer clusters, every sixteenth a trackster.
+    """
+    least = min(n_hits, 256)
+    more, clusters, tracksters = (max(n_hits // part, least) for part in (4, 2, 16))
+    return ChainCapacity(CellCapacity(more, n_hits), clusters, tracksters)
+
+
+def layer_chain(
+    graph: CellGraph, hits: RecHits, config: HgcalConfig, capacity: ChainCapacity
+) -> tuple[Clusters, Bool[Array, ""]]:
+    """Hits to layer clusters, both endcaps at once.
+
+    Args:
+        graph: of the calorimeter.
+        hits: padded; cells of valid hits exist. Negative energies count as 0.
+        config: settings.
+        capacity: lengths of the arrays inside.
+
+    Returns:
+        The layer clusters, valid ones first, in the order of the rows of their seeds; and whether they are incomplete,
+        for want of capacity or because two hits share a cell.
+    """
+    hits = hits._replace(energy=jnp.maximum(hits.energy, 0))
+    backward = hits.position[:, 2] < 0
+    density = clue_cells_padded(
+        graph,
+        hits.cell,
+        hits.energy,
+        config.layers.kappa * hits.sigma_noise,
+        backward,
+        hits.valid,
+        capacity=capacity.cells,
+    )
+    tile = hits.valid & graph.is_tile[jnp.where(hits.valid, hits.cell, 0)]
+    clusters, overflow = layer_clusters(
+        hits, density, config.layer_clusters, capacity=capacity.layer_clusters, scintillator=tile
+    )
+    return clusters, overflow | _cell_twice(graph.n_cells, hits, backward)
+
+
+def _cell_twice(n_cells: int, hits: RecHits, backward: Bool[Array, " n"]) -> Bool[Array, ""]:
+    """Whether two hits share a cell: one of them finds another number than its own there."""
+    row = jnp.arange(len(hits.cell), dtype=jnp.int32)
+    place = jnp.where(hits.valid, hits.cell + backward * n_cells, 2 * n_cells)
+    owner = jnp.zeros(2 * n_cells, jnp.int32).at[place].set(row, mode="drop")
+    return (hits.valid & (owner.at[place].get(mode="fill", fill_value=0) != row)).any()
+
+
+def shower_chain(
+    graph: CellGraph, hits: RecHits, config: HgcalConfig, capacity: ChainCapacity
+) -> tuple[Clusters, Tracksters, Bool[Array, ""]]:
+    """Hits to layer clusters and tracksters; arguments and flag as for `layer_chain`."""
+    clusters, overflow = layer_chain(graph, hits, config, capacity)
+    large = clusters.valid & (clusters.size >= config.layer_clusters.min_size)
+    density = clue3d_padded(clusters.position, clusters.energy, clusters.layer, large, config.clue3d)
+    tracksters, too_many = make_tracksters(
+        clusters.position,
+        clusters.energy,
+        clusters.layer,
+        density,
+        config.calibration,
+        capacity=capacity.tracksters,
+    )
+    return clusters, tracksters, overflow | too_many

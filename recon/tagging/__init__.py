@@ -1,0 +1,1 @@
+"""Jet tagging: which particle made a jet."""

@@ -1,0 +1,1 @@
+"""Commands of the task: `recon VERB tagging`."""
