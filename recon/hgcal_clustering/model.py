@@ -2,7 +2,9 @@
 
 A graph network on layer clusters and candidates (`shower_graph`). Each round scores every edge and turns the scores of
 a layer cluster into probabilities, with the pile-up as one more choice; the candidates then sum what they were given,
-energy-weighted, and the next round sees it: a candidate whose core belongs to its neighbour is given up to it.
+energy-weighted, and the next round sees it: a candidate whose core belongs to its neighbour is given up to it. Layer
+clusters also hear what their nearest higher and those that follow them chose: the tree of CLUE is the graph between
+them.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from recon.hgcal_clustering.shower_graph import EDGE_FEATURES, NODE_FEATURES, Sh
 from recon.nn.mlp import MLP
 from recon.types import Array
 
-_MESSAGES = 5
+_MESSAGES = 7
 _FAR = -1e4
 _LEAST_ENERGY = 0.01
 
@@ -34,7 +36,7 @@ class CondensationConfig:
     """
 
     hidden: int = 40
-    rounds: int = 2
+    rounds: int = 3
 
     def __post_init__(self) -> None:
         if self.hidden < 1 or self.rounds < 1:
@@ -68,7 +70,8 @@ class CondensationNetwork(nnx.Module):
         for score in self.scores:
             logit = score(inputs.reshape(-1, inputs.shape[-1])).reshape(graph.candidate.shape)
             found.append(log_probabilities(logit, graph))
-            inputs = jnp.concatenate([features, messages(found[-1], logit, graph)], -1)
+            told = [features, messages(found[-1], logit, graph), agreement(found[-1], graph)]
+            inputs = jnp.concatenate(told, -1)
         return found
 
 
@@ -101,3 +104,27 @@ def messages(
     told = jnp.stack([jnp.log(energy), *(sums[:, 1:] / energy[:, None]).T], -1)[place]
     last = jnp.where(there, jnp.clip(logit, -20, 20), 0) / 5
     return jnp.concatenate([told, last[..., None]], -1)
+
+
+def agreement(log_probability: Float[Array, "n k1"], graph: ShowerGraph) -> Float[Array, "n k 2"]:
+    """Probability of a layer cluster's candidates at its nearest higher, and the energy-weighted mean at its followers.
+
+    Args:
+        log_probability: of the round before.
+        graph: with the nearest higher layer clusters.
+    """
+    n = graph.energy.shape[0]
+    there = graph.candidate >= 0
+    probability = jnp.where(there, jnp.exp(log_probability[:, :-1]), 0)
+    leads = graph.higher >= 0
+    above = jnp.maximum(graph.higher, 0)
+    # same[i, k, m]: the candidate in slot k of i is that in slot m of its nearest higher.
+    same = (graph.candidate[:, :, None] == graph.candidate[above][:, None]) & there[:, :, None]
+    same &= leads[:, None, None]
+    at_higher = (same * probability[above][:, None]).sum(2)
+    weight = jnp.where(leads, graph.energy, 0)
+    place = jnp.where(leads, graph.higher, n)
+    lifted = (same * probability[:, :, None]).sum(1) * weight[:, None]
+    sums = jax.ops.segment_sum(jnp.concatenate([lifted, weight[:, None]], 1), place, n + 1)[:n]
+    at_followers = sums[:, :-1] / (sums[:, -1:] + _LEAST_ENERGY)
+    return jnp.stack([at_higher, at_followers], -1)

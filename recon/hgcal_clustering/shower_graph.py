@@ -20,7 +20,7 @@ from recon.hgcal_clustering.shower_candidates import Candidates, Points, best_pa
 from recon.padding import bucket_size
 from recon.types import NOISE, Array, Clusters, DensityClusters
 
-NODE_FEATURES = 7
+NODE_FEATURES = 9
 EDGE_FEATURES = 17
 _FRONT_LAYERS = 26
 _LEAST = 1e-3
@@ -40,7 +40,7 @@ class GraphConfig:
 
     seeds: ClusterClueConfig = field(default_factory=lambda: _SEEDS)
     reach: float = 220.0
-    slots: int = 4
+    slots: int = 5
     layers: int = 50
 
     def __post_init__(self) -> None:
@@ -58,6 +58,7 @@ class ShowerGraph(NamedTuple):
         nodes: features of the layer clusters.
         edges: features of a layer cluster and one of its candidates.
         candidate: row of the candidate; -1 in empty slots.
+        higher: row, among `row`, of the nearest layer cluster of higher density; -1 for none.
         energy: of the layer clusters, GeV.
         scale: energy of the core of the first candidate, GeV.
         seed: row, among `row`, of the layer cluster that a candidate begins at; -1 for padding.
@@ -67,6 +68,7 @@ class ShowerGraph(NamedTuple):
     nodes: Float32[Array, "*b n f"]
     edges: Float32[Array, "*b n k g"]
     candidate: Int32[Array, "*b n k"]
+    higher: Int32[Array, "*b n"]
     energy: Float32[Array, "*b n"]
     scale: Float32[Array, "*b n"]
     seed: Int32[Array, "*b s"]
@@ -113,6 +115,7 @@ def shower_graph(clusters: Clusters, config: GraphConfig) -> tuple[ShowerGraph, 
         nodes,
         features,
         candidate,
+        np.asarray(density.nearest_higher, np.int32),
         energy,
         first.astype(np.float32),
         found.seed.astype(np.int32),
@@ -124,7 +127,9 @@ def shower_graph(clusters: Clusters, config: GraphConfig) -> tuple[ShowerGraph, 
 def node_features(
     points: Points, found: Candidates, density: DensityClusters, size: np.ndarray
 ) -> np.ndarray:
-    """Features of layer clusters: energy, depth, pile-up, distance from the beam, size, density around."""
+    """Features of layer clusters: energy, depth, pile-up, distance from the beam, size, density, the nearest higher."""
+    higher = density.nearest_higher
+    ratio = np.append(points.energy, 0)[higher] / np.maximum(points.energy, _LEAST)
     columns = [
         np.log(np.maximum(points.energy, _LEAST)),
         points.layer / 20,
@@ -133,6 +138,8 @@ def node_features(
         np.hypot(*points.xy.T) / 1000,
         np.log(np.maximum(size, 1)),
         np.log(np.maximum(density.rho, _LEAST)),
+        np.where(higher >= 0, _log(ratio), 0),
+        np.minimum(density.delta / 25, 2),
     ]
     return np.stack(columns, 1).astype(np.float32)
 
@@ -186,7 +193,7 @@ def spread(points: Points, found: Candidates) -> Float[np.ndarray, " p"]:
 def pad_graph(graph: ShowerGraph) -> ShowerGraph:
     """Add layer clusters without candidates and candidates without layer clusters, up to sizes of the ladder."""
     n, s = bucket_size(len(graph.row), LEAST_ROWS), bucket_size(len(graph.seed), 64)
-    fills = {"candidate": NOISE, "row": NOISE, "seed": NOISE}
+    fills = dict.fromkeys(("candidate", "higher", "row", "seed"), NOISE)
     padded = {}
     for name, column in graph._asdict().items():
         length = (s if name == "seed" else n) - len(column)

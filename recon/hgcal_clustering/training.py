@@ -70,8 +70,8 @@ class TrainingConfig:
     seed: int = 0
     learning_rate: float = 4e-3
     hidden: int = 40
-    rounds: int = 2
-    member_share: float = 0.8
+    rounds: int = 3
+    member_share: float = 0.85
     energy_min: float = 15.0
     window: int = 1024
     slots: int = 192

@@ -19,15 +19,17 @@ from recon.hgcal_clustering.geometry import EndcapGeometry, load_calorimeter
 from recon.hgcal_clustering.layers import GeometryName
 from recon.hgcal_clustering.lookup import load_lookup
 from recon.hgcal_clustering.pipeline import load_cells
+from recon.hgcal_clustering.shipped import load_model, model_names
 from recon.io.root_calorimeter import CalorimeterFile, describe_calorimeter_file, read_calorimeter_file
 from recon.types import CalorimeterEvent
 
-AlgorithmName = Literal["clue3d", "hits", "imaging"]
+AlgorithmName = Literal["clue3d", "hits", "imaging", "tuned", "hybrid"]
 Algorithm = Annotated[
     AlgorithmName,
     arg(
         help="clue3d: CLUE in the layers, then CLUE3D; hits: CLUE on hits in three dimensions; imaging: density peaks "
-        "in the layers, then lines of sight"
+        "in the layers, then lines of sight; tuned: CLUE on layer clusters, parameters from simulation; hybrid: its seeds "
+        "and a network"
     ),
 ]
 Settings = Annotated[
@@ -104,22 +106,26 @@ def _geometry_of(file: CalorimeterFile) -> EndcapGeometry | None:
 
 
 def settings_of(algorithm: str, file: Path | None, geometry: EndcapGeometry | None) -> HgcalConfig:
-    """Settings of CMS for an algorithm and a detector, or those of a file.
+    """Settings of CMS for an algorithm and a detector, those of a trained model, or those of a file.
 
     Args:
         algorithm: one of `Algorithm`.
-        file: JSON, or a directory with `config.json`.
+        file: JSON, the directory of a model, or one with `config.json`.
         geometry: says where the front section ends.
 
     Raises:
         ConfigError: no such file, no JSON, or settings that do not exist.
     """
     if file is None:
+        if algorithm in model_names():
+            return load_model(algorithm).config
         config = HgcalConfig(method=algorithm)
         if geometry is None:
             return config
         front = geometry.layers().n_electromagnetic
         return replace(config, calibration=replace(config.calibration, front_layers=front))
+    if (file / "weights.safetensors").is_file():
+        return load_model(file).config
     path = file / "config.json" if file.is_dir() else file
     try:
         tree = json.loads(path.read_text("utf-8"))

@@ -18,7 +18,7 @@ from recon.hgcal_clustering.condensation import (
     showers_from,
 )
 from recon.hgcal_clustering.hybrid import HybridConfig, condense, probabilities
-from recon.hgcal_clustering.model import CondensationConfig, CondensationNetwork
+from recon.hgcal_clustering.model import CondensationConfig, CondensationNetwork, agreement, messages
 from recon.hgcal_clustering.shower_graph import GraphConfig, ShowerGraph, pad_graph, shower_graph
 from recon.hgcal_clustering.training import labelled_graphs, set_scales
 from recon.types import Clusters, RecHits, ShowerTruth
@@ -44,9 +44,10 @@ def bare_graph(candidate, energy, seeds):
     n = len(energy)
     candidate = np.asarray(candidate, np.int32)
     return ShowerGraph(
-        np.zeros((n, 7), np.float32),
+        np.zeros((n, 9), np.float32),
         np.zeros((*candidate.shape, 17), np.float32),
         candidate,
+        np.full(n, -1, np.int32),
         np.asarray(energy, np.float32),
         np.ones(n, np.float32),
         np.arange(seeds, dtype=np.int32),
@@ -113,7 +114,7 @@ def test_targets_slow_twin():
 def test_probabilities_sum_to_one_and_padding_changes_nothing(labelled, network):
     graph = labelled.graph
     found = [np.exp(one) for one in network(jax.tree.map(jnp.asarray, graph))]
-    assert len(found) == 2
+    assert len(found) == 3
     for one in found:
         np.testing.assert_allclose(one.sum(1), 1, rtol=1e-5)
         assert (one[:, :-1][graph.candidate < 0] < 1e-6).all()
@@ -162,6 +163,30 @@ def test_loss_ignores_what_has_no_weight(labelled, network):
         for t in (batch.target, flipped)
     )
     assert float(one) == float(two)
+
+
+def test_agreement_by_hand():
+    # Layer clusters 1 and 2 follow 0, which has the same candidates in other slots.
+    graph = bare_graph([[0, 1], [1, 0], [1, -1]], [10, 3, 1], 2)._replace(
+        higher=np.array([-1, 0, 0], np.int32)
+    )
+    probability = np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.9, 1e-9, 0.1]])
+    found = agreement(jnp.log(probability), jax.tree.map(jnp.asarray, graph))
+    np.testing.assert_allclose(found[:, :, 0], [[0, 0], [0.2, 0.7], [0.2, 0]], atol=1e-6)
+    expected = [[0.3 * 3 / 4.01, (0.5 * 3 + 0.9) / 4.01], [0, 0], [0, 0]]
+    np.testing.assert_allclose(found[:, :, 1], expected, atol=1e-6)
+
+
+def test_messages_by_hand():
+    graph = bare_graph([[0, 1], [1, -1]], [10, 4], 2)
+    probability = np.array([[0.5, 0.25, 0.25], [0.75, 1e-9, 0.25]])
+    found = messages(
+        jnp.log(probability), jnp.array([[2.0, 1.0], [3.0, 0.0]]), jax.tree.map(jnp.asarray, graph)
+    )
+    # Candidate 0 gets 5 GeV, candidate 1 gets 2.5 + 3 GeV.
+    np.testing.assert_allclose(found[0, :, 0], np.log([5.01, 5.51]), rtol=1e-5)
+    np.testing.assert_allclose(found[0, :, 1], [2.5 / 5.01, (2.5 * 0.75 + 3 * 0.25) / 5.51], rtol=1e-5)
+    np.testing.assert_allclose(found[:, 0, 4], [0.4, 0.6], rtol=1e-5)
 
 
 def test_showers_by_hand():
