@@ -28,8 +28,8 @@ Algorithm = Annotated[
     AlgorithmName,
     arg(
         help="clue3d: CLUE in the layers, then CLUE3D; hits: CLUE on hits in three dimensions; imaging: density peaks "
-        "in the layers, then lines of sight; tuned: CLUE on layer clusters, parameters from simulation; hybrid: its seeds "
-        "and a network"
+        "in the layers, then lines of sight; tuned: CLUE on layer clusters, parameters from simulation; hybrid: its "
+        "seeds and a network"
     ),
 ]
 Settings = Annotated[
