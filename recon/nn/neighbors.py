@@ -1,6 +1,6 @@
 """Nearest neighbours of every point of a small cloud, without a sort.
 
-XLA sorts slowly on a CPU, and `lax.top_k` is a sort there: k successive minima are several times faster. Each is
+XLA sorts slowly on a CPU, and `lax.top_k` is a sort there: k successive minima take half of its time. Each is
 two reductions, one for the distance and one for the row that has it. Distance and row packed into one integer would be
 one, but the bits that the row takes decide near ties, and a neighbour exchanged moves a score by 1e-3.
 """
