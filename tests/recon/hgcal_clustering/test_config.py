@@ -11,10 +11,13 @@ from recon.errors import ConfigError
 from recon.hgcal_clustering import HgcalConfig
 from recon.hgcal_clustering.calibration import CalibrationConfig
 from recon.hgcal_clustering.clue3d import Clue3dConfig
+from recon.hgcal_clustering.clue_clusters import ClusterClueConfig
 from recon.hgcal_clustering.clue_hits import HitClueConfig
 from recon.hgcal_clustering.clue_layers import LayerClueConfig
+from recon.hgcal_clustering.hybrid import HybridConfig
 from recon.hgcal_clustering.imaging import ImagingConfig
 from recon.hgcal_clustering.layer_clusters import LayerClusterConfig
+from recon.hgcal_clustering.shower_graph import GraphConfig
 
 # No part is the default: one that got lost on the way would be noticed.
 UNUSUAL = HgcalConfig(
@@ -24,6 +27,8 @@ UNUSUAL = HgcalConfig(
     clue3d=Clue3dConfig(sibling_layers=3),
     hits=HitClueConfig(d_c=15.0),
     imaging=ImagingConfig(radius=30.0),
+    clusters=ClusterClueConfig(d_c=30.0),
+    hybrid=HybridConfig(graph=GraphConfig(slots=3)),
     calibration=CalibrationConfig(front_layers=28, scale=0.9),
 )
 

@@ -66,7 +66,9 @@ def error_of(capsys, *words):
 
 
 def test_algorithms_are_those_of_the_configuration():
-    assert AlgorithmName.__args__ == METHODS
+    assert AlgorithmName.__args__ == (*METHODS, "tuned")
+    assert settings_of("tuned", None, None).method == "clusters"
+    assert settings_of("hybrid", None, None).hybrid.weights == "hybrid"
 
 
 @pytest.mark.parametrize("algorithm", METHODS)
@@ -243,7 +245,7 @@ def test_events_of_few_hits(events, wedge, calorimeter, rows, algorithm, tmp_pat
     hits = take_hits(events[0].hits, np.array(rows, int))
     path, output = write(tmp_path / "few.root", wedge, calorimeter, hits), tmp_path / "showers.root"
     words = ["reconstruct", "hgcal", path, "-o", output, "--algorithm", algorithm]
-    if len(rows) > 1 and algorithm == "clue3d":
+    if len(rows) > 1 and algorithm in ("clue3d", "clusters", "hybrid"):
         assert "event 3: rows 0 and 1 are two hits in cell" in error_of(capsys, *words)
         words += ["--geometry", "none"]
     assert run(*words) == 0
