@@ -112,10 +112,9 @@ def test_the_deadline_of_a_request(dataplane, address, gate):
     with sent(address, tensors()):
         wait_until(lambda: scheduler._free == 0)
         with sent(address, {**tensors(), "parameters": {"timeout": 20_000}}) as late:
-            wait_until(lambda: scheduler.pending == 1)
-            time.sleep(0.03)
-            gate.set()
+            # It ends at its time though the model is still busy.
             assert late.recv(20).startswith(b"HTTP/1.1 504")
+            gate.set()
 
 
 def test_stop_waits_for_answers(dataplane, gate):
