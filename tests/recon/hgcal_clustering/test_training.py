@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from recon.cli import USER_ERROR, main
 from recon.errors import ConfigError, DataError
 from recon.hgcal_clustering import HgcalConfig, find_showers, training
 from recon.hgcal_clustering.clue_clusters import ClusterClueConfig
@@ -176,6 +177,20 @@ def test_train_and_use(kind, file, tmp_path):
 @pytest.fixture(autouse=True)
 def _without_cells(monkeypatch):
     monkeypatch.setattr(training, "load_cells", lambda *_: None)
+
+
+def test_command(file, tmp_path, capsys):
+    words = ["train", "hgcal", "--train", file, "--output", tmp_path / "run", "--steps", 3, "--energy-min", 1]
+    words += ["--window", 256, "--slots", 32, "--no-progress", "--json", tmp_path / "summary.json"]
+    assert main([str(word) for word in words]) == 0
+    assert "settings in" in capsys.readouterr().out
+    assert (tmp_path / "run" / "loss.png").stat().st_size > 1000
+    settings = HgcalConfig.from_json(json.loads((tmp_path / "run" / "settings.json").read_text()))
+    assert settings == load_model(tmp_path / "run" / "model").config
+    assert json.loads((tmp_path / "summary.json").read_text())["config"] == settings.to_json()
+    # Another seed is another run.
+    assert main([str(word) for word in [*words, "--seed", 5]]) == USER_ERROR
+    assert "belongs to a run with other settings: seed: stored 0, given 5" in capsys.readouterr().err
 
 
 def test_settings_of_a_run(file, tmp_path):
