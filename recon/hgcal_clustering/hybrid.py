@@ -32,8 +32,8 @@ class HybridConfig:
     weights: str = "hybrid"
     graph: GraphConfig = field(default_factory=GraphConfig)
     network: CondensationConfig = field(default_factory=CondensationConfig)
-    member_share: float = 0.85
-    least_probability: float = 0.15
+    member_share: float = 0.87
+    least_probability: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("member_share", "least_probability"):
