@@ -19,8 +19,8 @@ FOLDERS = (
 MAPS = Path("/proc/self/maps")
 
 SETTINGS = "dirty_decay_ms:-1"
-"""Of jemalloc: keep freed memory. By default it gives it back to the system, and a result of 16 MiB then costs ten
-times its computation in page faults, every time anew (benchmarks/README.md)."""
+"""Of jemalloc: keep freed memory. By default it gives it back to the system, and a result of 16 MiB then costs five
+times its computation and more in page faults, every time anew (benchmarks/README.md)."""
 
 
 def find_jemalloc() -> str | None:
