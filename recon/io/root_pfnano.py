@@ -14,6 +14,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
+from recon.geometry import delta_phi, delta_r, wrap_phi
 from recon.io import root_file, root_table
 from recon.io.jets_layout import require
 from recon.io.root_jets import read_range
@@ -125,10 +126,6 @@ def _rows(events: Any, index: str, counted: str) -> np.ndarray:
     return ak.to_numpy(ak.flatten(values)).astype(np.int64) + np.repeat(first, ak.to_numpy(ak.num(values)))
 
 
-def _turn(angle: np.ndarray) -> np.ndarray:
-    return (angle + np.pi) % (2 * np.pi) - np.pi
-
-
 def _energy(pt: np.ndarray, eta: np.ndarray, mass: np.ndarray) -> np.ndarray:
     return np.sqrt((pt * np.cosh(eta)) ** 2 + mass**2)
 
@@ -190,7 +187,7 @@ def _candidate_columns(events: Any, jets: Mapping[str, np.ndarray]) -> dict[str,
         "part_pz": pt * np.sinh(cand["eta"]),
         "part_energy": _energy(pt, cand["eta"], cand["mass"] * cand["puppiWeight"]),
         "part_deta": cand["eta"] - jets["jet_eta"][jet],
-        "part_dphi": _turn(cand["phi"] - jets["jet_phi"][jet]),
+        "part_dphi": delta_phi(cand["phi"], jets["jet_phi"][jet]),
         "part_d0val": of_track("d0", -MM_PER_CM),
         "part_d0err": of_track("d0Err", MM_PER_CM),
         "part_dzval": of_track("dz", MM_PER_CM),
@@ -218,7 +215,7 @@ def _nearest_vertex(events: Any, cand: Mapping[str, np.ndarray], jet: np.ndarray
     for place in range(int(size.max(initial=0))):
         there = np.flatnonzero(size[event] > place)
         vertex = first[event[there]] + place
-        distance = np.hypot(cand["eta"][there] - eta[vertex], _turn(cand["phi"][there] - phi[vertex]))
+        distance = delta_r(cand["eta"][there], cand["phi"][there], eta[vertex], phi[vertex])
         nearest[there] = np.minimum(nearest[there], distance)
     return nearest
 
@@ -236,7 +233,7 @@ def _vertex_columns(events: Any, jets: Mapping[str, np.ndarray]) -> dict[str, An
         "sv_pz": pt * np.sinh(eta),
         "sv_energy": _energy(pt, eta, vertex["mass"]),
         "sv_deta": eta - jets["jet_eta"][jet],
-        "sv_dphi": _turn(vertex["phirel"]),
+        "sv_dphi": wrap_phi(vertex["phirel"]),
         "sv_mass": vertex["mass"],
         "sv_normchi2": vertex["normchi2"],
         "sv_dxy": MM_PER_CM * vertex["dxy"],

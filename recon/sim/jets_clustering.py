@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int, Int64
 
+from recon.geometry import delta_r
 from recon.sim import import_extra
 
 RADIUS = 0.8
@@ -161,8 +162,8 @@ def _distance(pair: Float64[np.ndarray, "j 2 4"]) -> Float64[np.ndarray, " j"]:
     """Distance of two prongs in rapidity and azimuth."""
     rapidity = np.arctanh(np.clip(pair[..., 2] / pair[..., 3], -1 + 1e-12, 1 - 1e-12))
     phi = np.arctan2(pair[..., 1], pair[..., 0])
-    turn = (phi[:, 0] - phi[:, 1] + np.pi) % (2 * np.pi) - np.pi
-    return np.hypot(rapidity[:, 0] - rapidity[:, 1], turn)
+    distance: np.ndarray = delta_r(rapidity[:, 0], phi[:, 0], rapidity[:, 1], phi[:, 1])
+    return distance
 
 
 def _offsets(counts: Int[np.ndarray, " j"]) -> Int64[np.ndarray, " j1"]:

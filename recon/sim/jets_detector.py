@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
 
+from recon.geometry import wrap_phi
+
 CHARGED_HADRON, NEUTRAL_HADRON, PHOTON, ELECTRON, MUON = range(5)
 """Kinds of candidates."""
 
@@ -169,7 +171,7 @@ def _tracks(particles: Particles, rng: np.random.Generator) -> Candidates:
         charge=particles.charge,
         pt=pt,
         eta=eta,
-        phi=(phi + np.pi) % (2 * np.pi) - np.pi,
+        phi=wrap_phi(phi),
         d0=d0 + d0_error * rng.normal(size=n),
         d0_error=d0_error,
         dz=dz + dz_error * rng.normal(size=n),
@@ -239,7 +241,7 @@ def _towers(particles: Particles, rng: np.random.Generator, kind: int) -> Candid
         charge=np.zeros(len(nothing), np.int32),
         pt=pt[keep],
         eta=tower_eta[keep],
-        phi=((tower_phi + np.pi) % (2 * np.pi) - np.pi)[keep],
+        phi=wrap_phi(tower_phi)[keep],
         d0=nothing,
         d0_error=nothing,
         dz=nothing,

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import chi2
 
 from recon.sim.jets_detector import PARTICLE_ETA_MAX, PARTICLE_PT_MIN, Candidates, Particles, directions
-from recon.sim.mixing import BEAM_SPOT
+from recon.sim.mixing import BEAM_SPOT, turn_about_beam
 from recon.sim.pool import Pool, pool_size, select
 
 Removal = Literal["none", "chs", "puppi"]
@@ -57,8 +57,8 @@ def mix_pileup(
     angle, sign = rng.uniform(0, 2 * np.pi, total)[collision], rng.choice([-1.0, 1.0], total)[collision]
     # Both collisions lie in the beam spot; what counts is their distance.
     offset = rng.normal(0, np.sqrt(2) * BEAM_SPOT[2], total)[collision]
-    momentum = _turned(picked.momentum.astype(float), angle, sign)
-    vertex = _turned(picked.vertex.astype(float), angle, sign) + np.stack(
+    momentum = turn_about_beam(picked.momentum.astype(float), angle, sign)
+    vertex = turn_about_beam(picked.vertex.astype(float), angle, sign) + np.stack(
         [0 * offset, 0 * offset, offset], axis=1
     )
     pt, eta, _ = directions(momentum)
@@ -76,14 +76,6 @@ def mix_pileup(
     joined = Particles(*(np.concatenate(pair) for pair in zip(hard, extra, strict=True)))
     order = np.argsort(joined.event, kind="stable")
     return Particles(*(column[order] for column in joined))
-
-
-def _turned(
-    vectors: Float64[np.ndarray, "n 3"], angle: Float64[np.ndarray, " n"], sign: Float64[np.ndarray, " n"]
-) -> Float64[np.ndarray, "n 3"]:
-    cosine, sine = np.cos(angle), np.sin(angle)
-    x, y, z = vectors.T
-    return np.stack([x * cosine - y * sine, x * sine + y * cosine, z * sign], axis=1)
 
 
 def from_primary_vertex(candidates: Candidates) -> Bool[np.ndarray, " n"]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from recon.geometry import delta_phi
 from recon.sim import import_extra
 from recon.sim.jets_clustering import ClusteredJets, n_subjettiness, soft_drop
 from recon.sim.jets_detector import (
@@ -102,10 +103,6 @@ def _f32(values: dict[str, Any]) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(column, np.float32) for name, column in values.items()}
 
 
-def _turn(angle: np.ndarray) -> np.ndarray:
-    return (angle + np.pi) % (2 * np.pi) - np.pi
-
-
 def _mass(momentum: Float64[np.ndarray, "n 4"]) -> Float64[np.ndarray, " n"]:
     return np.sqrt(np.maximum(momentum[:, 3] ** 2 - (momentum[:, :3] ** 2).sum(axis=1), 0.0))
 
@@ -175,7 +172,7 @@ def _candidate_columns(
             "part_pz": momentum[:, 2],
             "part_energy": momentum[:, 3],
             "part_deta": candidates.eta[row] - jet_eta[jet],
-            "part_dphi": _turn(candidates.phi[row] - jet_phi[jet]),
+            "part_dphi": delta_phi(candidates.phi[row], jet_phi[jet]),
             "part_d0val": candidates.d0[row],
             "part_d0err": candidates.d0_error[row],
             "part_dzval": candidates.dz[row],
@@ -204,7 +201,7 @@ def _vertex_columns(jets: ClusteredJets, vertices: Vertices) -> dict[str, np.nda
             "sv_pz": vertices.momentum[:, 2],
             "sv_energy": vertices.momentum[:, 3],
             "sv_deta": eta - jet_eta,
-            "sv_dphi": _turn(phi - jet_phi),
+            "sv_dphi": delta_phi(phi, jet_phi),
             "sv_mass": _mass(vertices.momentum),
             "sv_normchi2": vertices.normalised_chi2,
             "sv_dxy": vertices.dxy,

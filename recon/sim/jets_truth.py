@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Int32, Int64
 
+from recon.geometry import delta_r
 from recon.sim.jets_clustering import RADIUS, ClusteredJets
 from recon.sim.jets_detector import directions
 from recon.sim.jets_generation import Collisions, Process
@@ -110,7 +111,8 @@ def _distance(
 ) -> Float64[np.ndarray, " p"]:
     _, eta, phi = directions(momentum)
     _, jet_eta, jet_phi = directions(jet_momentum)
-    return np.hypot(eta - jet_eta, (phi - jet_phi + np.pi) % (2 * np.pi) - np.pi)
+    distance: np.ndarray = delta_r(eta, phi, jet_eta, jet_phi)
+    return distance
 
 
 def _count_hadrons(collisions: Collisions, jets: ClusteredJets, flavour: int) -> Int32[np.ndarray, " j"]:

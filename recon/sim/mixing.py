@@ -82,8 +82,8 @@ def mix(
 
     parts = concatenate([hard_scatter, select(minbias, picks)]) if n_pileup else hard_scatter
     collision = np.repeat(np.arange(n), np.diff(parts.offsets))
-    momentum = _turn(parts.momentum.astype(np.float64), angle[collision], sign[collision])
-    decay = _turn(parts.vertex.astype(np.float64), angle[collision], sign[collision])
+    momentum = turn_about_beam(parts.momentum.astype(np.float64), angle[collision], sign[collision])
+    decay = turn_about_beam(parts.vertex.astype(np.float64), angle[collision], sign[collision])
     vertex = decay + point[collision]
     generated = GeneratedParticles(
         collision=collision + 1,
@@ -103,7 +103,7 @@ def mix(
     return GeneratedParticles(*(column[keep] for column in generated))
 
 
-def _turn(
+def turn_about_beam(
     vectors: Float64[np.ndarray, "n 3"], angle: Float64[np.ndarray, " n"], sign: Float64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, "n 3"]:
     """Rotate about z, then multiply z by the sign."""

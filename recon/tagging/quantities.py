@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 
 from recon.errors import DataError
+from recon.geometry import delta_r
 from recon.types import Array
 
 PION_MASS = 0.13957
@@ -79,11 +80,6 @@ class Quantities:
         return True
 
 
-def _turn(q: Quantities, angle: Array) -> Array:
-    pi = q.numpy.float32(3.14159265)
-    return (angle + pi) % (2 * pi) - pi
-
-
 def _tracked(q: Quantities, value: Array, otherwise: float = 0.0) -> Array:
     return q.numpy.where(q.raw("part_d0err") > 0, value, q.numpy.float32(otherwise))
 
@@ -115,10 +111,9 @@ def _over(q: Quantities, value: Array, error: Array) -> Array:
 
 def _subjet(n: int) -> Callable[[Quantities], Array]:
     def distance(q: Quantities) -> Array:
-        eta = q["eta"] - q.raw(f"subjet{n}_eta")
-        phi = _turn(q, q["phi"] - q.raw(f"subjet{n}_phi"))
+        apart = delta_r(q["eta"], q["phi"], q.raw(f"subjet{n}_eta"), q.raw(f"subjet{n}_phi"))
         there = q.raw(f"subjet{n}_pt") > 0
-        return q.numpy.where(there, q.numpy.hypot(eta, phi), q.numpy.float32(SUBJET_ABSENT))
+        return q.numpy.where(there, apart, q.numpy.float32(SUBJET_ABSENT))
 
     return distance
 
@@ -287,7 +282,5 @@ def nearest_vertex(
     Returns:
         [...]; infinite where the jet has no vertex, which CMS's rules replace by -1.
     """
-    pi = numpy.float32(3.14159265)
-    turn = (dphi[..., None] - vertex_dphi + pi) % (2 * pi) - pi
-    distance = numpy.hypot(deta[..., None] - vertex_deta, turn)
+    distance = delta_r(deta[..., None], dphi[..., None], vertex_deta, vertex_dphi)
     return numpy.where(vertex_valid, distance, numpy.inf).min(axis=-1, initial=numpy.inf)
