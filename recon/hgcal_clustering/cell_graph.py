@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
-import zipfile
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +28,7 @@ from recon.errors import ConfigError
 from recon.geometry import eta as pseudorapidity
 from recon.hgcal_clustering.sensors import SCINTILLATOR
 from recon.hgcal_clustering.tiles import search_tiles
+from recon.io.npz import read_arrays, write_arrays
 from recon.types import Array, Calorimeter
 
 SILICON_RADIUS = 13.0
@@ -102,14 +101,14 @@ class CellGraph(NamedTuple):
         """
         _check_radii(d_c, tile_d_c, outlier_delta_factor)
         path = _path(calorimeter, d_c, tile_d_c, outlier_delta_factor)
-        graph = _read(path) if cache else None
+        graph = read_arrays(path, CellGraph) if cache else None
         if graph is None:
             begin = time.perf_counter()
             graph = build_cell_graph(calorimeter, d_c, tile_d_c, outlier_delta_factor)
             took = time.perf_counter() - begin
             _log.info("graph of %d cells: %.1f s, %.0f MB", graph.n_cells, took, graph.n_bytes / 1e6)
             if cache:
-                _write(path, graph)
+                write_arrays(path, graph)
         return jax.tree.map(jnp.asarray, graph)
 
 
@@ -237,19 +236,3 @@ def _path(calorimeter: Calorimeter, *radii: float) -> Path:
         content.update(np.ascontiguousarray(column).data)
     content.update(repr((radii, _FORMAT)).encode())
     return cache_directory() / "calorimeters" / f"graph-{content.hexdigest()}.npz"
-
-
-def _read(path: Path) -> CellGraph | None:
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return CellGraph(**{name: file[name] for name in CellGraph._fields})
-    except (EOFError, KeyError, ValueError, OSError, zipfile.BadZipFile):
-        return None  # missing or cut short: make it again
-
-
-def _write(path: Path, graph: CellGraph) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Several processes may make the same file: the last rename wins and the content is the same.
-    partial = path.with_name(f".{path.stem}-{os.getpid()}.npz")
-    np.savez(partial, **graph._asdict())
-    partial.replace(path)

@@ -11,8 +11,6 @@ where the thickness changes in all layers instead of a list of wafers.
 
 from __future__ import annotations
 
-import os
-import zipfile
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +33,7 @@ from recon.hgcal_clustering.sensors import (
     WAFER_SIZE,
     cell_pitch,
 )
+from recon.io.npz import read_arrays, write_arrays
 from recon.types import Calorimeter
 
 __all__ = ["SENSORS", "EndcapGeometry", "build_calorimeter", "calorimeter_path", "load_calorimeter"]
@@ -130,10 +129,10 @@ def load_calorimeter(geometry: EndcapGeometry) -> Calorimeter:
     Returns:
         The table of `build_calorimeter`.
     """
-    calorimeter = _read(calorimeter_path(geometry))
+    calorimeter = read_arrays(calorimeter_path(geometry), Calorimeter)
     if calorimeter is None:
         calorimeter = build_calorimeter(geometry)
-        _write(calorimeter_path(geometry), calorimeter)
+        write_arrays(calorimeter_path(geometry), calorimeter)
     for array in calorimeter:
         # Cached and shared: a caller who writes into one would change it for everybody.
         array.setflags(write=False)
@@ -146,22 +145,6 @@ def calorimeter_path(geometry: EndcapGeometry) -> Path:
     n_layers = "all" if settings["n_layers"] is None else settings["n_layers"]
     wedge = f"{settings['phi_min']:.6f}-{settings['phi_max']:.6f}"
     return cache_directory() / "calorimeters" / f"{geometry.name}-{n_layers}-{wedge}-format{_FORMAT}.npz"
-
-
-def _read(path: Path) -> Calorimeter | None:
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return Calorimeter(**{name: file[name] for name in Calorimeter._fields})
-    except (EOFError, KeyError, ValueError, OSError, zipfile.BadZipFile):
-        return None  # missing or cut short: make it again
-
-
-def _write(path: Path, calorimeter: Calorimeter) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Several processes may make the same file: the last rename wins and the content is the same.
-    partial = path.with_name(f".{path.stem}-{os.getpid()}.npz")
-    np.savez(partial, **calorimeter._asdict())
-    partial.replace(path)
 
 
 def wafer_sensor(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32, Int64
+
+from recon.io.npz import read_arrays, write_arrays
 
 
 class Pool(NamedTuple):
@@ -77,18 +77,9 @@ def empty_pool() -> Pool:
 
 def read_pool(path: Path) -> Pool | None:
     """Read a file of `write_pool`; `None` when there is none or it was cut short: make it again then."""
-    try:
-        # Opened here: NumPy leaves its own handle open when the archive is damaged.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return Pool(**{name: file[name] for name in Pool._fields})
-    except (FileNotFoundError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
-        return None
+    return read_arrays(path, Pool)
 
 
 def write_pool(path: Path, pool: Pool) -> None:
     """Write a pool into one file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Several processes may make the same file: the last rename wins and the content is the same.
-    partial = path.with_name(f".{path.stem}-{os.getpid()}.npz")
-    np.savez(partial, **pool._asdict())
-    partial.replace(path)
+    write_arrays(path, pool)
