@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from flax import nnx
 
-from recon.errors import ConfigError, DataError
+from recon.errors import DataError
 from recon.hgcal_clustering.config import HgcalConfig
 from recon.hgcal_clustering.model import CondensationConfig, CondensationNetwork
 from recon.io.weights import load_model as load_directory
+from recon.io.weights import model_directory, set_model_arrays
+from recon.io.weights import model_names as names_in
 from recon.io.weights import save_model as save_directory
-from recon.io.weights import set_model_arrays
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 """Directory of the shipped models, one folder each."""
@@ -37,7 +38,7 @@ class HgcalModel:
 
 def model_names() -> tuple[str, ...]:
     """Names of the models that are shipped."""
-    return tuple(sorted(path.parent.name for path in CHECKPOINTS.glob("*/config.json")))
+    return names_in(CHECKPOINTS)
 
 
 def save_model(directory: Path, model: HgcalModel) -> None:
@@ -58,11 +59,7 @@ def load_model(name: str | Path) -> HgcalModel:
         ConfigError: there is no such model; names those that are.
         DataError: the directory is incomplete or damaged.
     """
-    directory = CHECKPOINTS / name if str(name) in model_names() else Path(name)
-    if not directory.is_dir():
-        raise ConfigError(
-            f"there is no model {str(name)!r}: it is neither a directory nor one of {', '.join(model_names())}"
-        )
+    directory = model_directory(name, CHECKPOINTS)
     shipped = load_directory(directory)
     config = HgcalConfig.from_json(shipped.config)
     if shipped.arrays:

@@ -47,6 +47,30 @@ class ShippedModel(NamedTuple):
     card: str
 
 
+def model_names(checkpoints: Path) -> tuple[str, ...]:
+    """Names of the models in a directory of models."""
+    return tuple(sorted(path.parent.name for path in checkpoints.glob("*/config.json")))
+
+
+def model_directory(name: str | Path, checkpoints: Path) -> Path:
+    """Directory of a model.
+
+    Args:
+        name: of one of the shipped models, or the directory of one of the user's.
+        checkpoints: where the shipped models are.
+
+    Raises:
+        ConfigError: there is no such model; names those that are.
+    """
+    names = model_names(checkpoints)
+    directory = checkpoints / name if str(name) in names else Path(name)
+    if not directory.is_dir():
+        raise ConfigError(
+            f"there is no model {str(name)!r}: it is neither a directory nor one of {', '.join(names)}"
+        )
+    return directory
+
+
 def flatten_state(state: Any) -> dict[str, np.ndarray]:
     """Host copies of the leaves of an `nnx.State` or any other tree, under paths such as "layers/0/kernel".
 

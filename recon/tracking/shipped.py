@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32
 
-from recon.errors import ConfigError, DataError
+from recon.errors import DataError
 from recon.io.weights import load_model as load_directory
+from recon.io.weights import model_directory
+from recon.io.weights import model_names as names_in
 from recon.io.weights import save_model as save_directory
 from recon.tracking.capacity import TrackingCapacity
 from recon.tracking.config import TrackingConfig
@@ -83,7 +85,7 @@ class TrackingModel:
 
 def model_names() -> tuple[str, ...]:
     """Names of the models that are shipped."""
-    return tuple(sorted(path.parent.name for path in CHECKPOINTS.glob("*/config.json")))
+    return names_in(CHECKPOINTS)
 
 
 def save_tracking_model(directory: Path, model: TrackingModel) -> None:
@@ -103,11 +105,7 @@ def load_model(name: str | Path = DEFAULT) -> TrackingModel:
         ConfigError: there is no such model; names those that are.
         DataError: the directory is incomplete or damaged.
     """
-    directory = CHECKPOINTS / name if str(name) in model_names() else Path(name)
-    if not directory.is_dir():
-        raise ConfigError(
-            f"there is no model {str(name)!r}: it is neither a directory nor one of {', '.join(model_names())}"
-        )
+    directory = model_directory(name, CHECKPOINTS)
     shipped = load_directory(directory)
     weights = {
         key.removeprefix(_NETWORK): array for key, array in shipped.arrays.items() if key.startswith(_NETWORK)
