@@ -11,9 +11,9 @@ from typing import Any
 
 import awkward as ak
 
-from recon import __version__
 from recon.errors import ConfigError, DataError
 from recon.io.jets_layout import GROUP_JETS, SCHEMA, SCHEMA_VERSION, UNITS, grouped, require
+from recon.io.metadata import metadata_text
 
 _METADATA = b"recon"
 
@@ -44,7 +44,8 @@ def write_parquet_jets(
         for table in grouped(tables, ak.concatenate):
             arrow = ak.to_arrow_table(table, list_to32=True, extensionarray=False)
             if writer is None:
-                schema = arrow.schema.with_metadata({_METADATA: _own_metadata(metadata or {})})
+                own = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "units": UNITS}
+                schema = arrow.schema.with_metadata({_METADATA: metadata_text(metadata or {}, own)})
                 writer = parquet.ParquetWriter(partial, schema, **_encoding(table))
             if arrow.schema.names != schema.names:
                 differing = sorted(set(schema.names) ^ set(arrow.schema.names))
@@ -141,23 +142,6 @@ def _encoding(table: Any) -> dict[str, Any]:
         "use_dictionary": False,
         "use_byte_stream_split": paths,
     }
-
-
-def _own_metadata(metadata: Mapping[str, object]) -> str:
-    own = {
-        "schema": SCHEMA,
-        "schema_version": SCHEMA_VERSION,
-        "units": UNITS,
-        "software": f"recon {__version__}",
-    }
-    if "recon" in metadata:
-        raise ConfigError("metadata has an entry 'recon', which is reserved; choose another name")
-    try:
-        return json.dumps({**metadata, "recon": own}, allow_nan=False)
-    except (TypeError, ValueError) as problem:
-        raise ConfigError(
-            f"metadata must be JSON (strings, numbers, lists, mappings): {problem}"
-        ) from problem
 
 
 def _read_group(file: Any, path: Path, group: int, names: Sequence[str]) -> Any:

@@ -12,14 +12,12 @@ from typing import Any, TypeVar
 
 import uproot
 
-from recon import __version__
 from recon.errors import ConfigError, DataError
+from recon.io.metadata import OWN, metadata_text
 
 Result = TypeVar("Result")
 
 METADATA = "metadata"
-OWN = "recon"
-"""The entry of the metadata that this package writes: schema, its version, units, software."""
 
 # zstd at level 3: simulated events are a quarter smaller than with lz4, and as small as with zlib at level 6 in
 # a sixth of the time.
@@ -91,16 +89,7 @@ def put_metadata(file: Any, metadata: Mapping[str, object], own: Mapping[str, ob
     Raises:
         ConfigError: where the name `OWN` is taken or a value is not JSON.
     """
-    if OWN in metadata:
-        raise ConfigError(f"metadata has an entry '{OWN}', which is reserved; choose another name")
-    own = {**own, "software": f"recon {__version__}"}
-    try:
-        text = json.dumps({**metadata, OWN: own}, allow_nan=False)
-    except (TypeError, ValueError) as problem:
-        raise ConfigError(
-            f"metadata must be JSON (strings, numbers, lists, mappings): {problem}"
-        ) from problem
-    file[METADATA] = text
+    file[METADATA] = metadata_text(metadata, own)
 
 
 def get_metadata(file: Any, path: Path) -> dict[str, Any]:
