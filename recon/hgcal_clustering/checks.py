@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from recon.errors import DataError
-from recon.types import RecHits
+from recon.types import Clusters, RecHits
 
 LEAST_ROWS = 1024
 """Shortest array of a program: small events share one."""
@@ -67,6 +67,26 @@ def check_points(
             rows,
             "on one side of the plane z = 0, one endcap a call",
         )
+
+
+def large_clusters(
+    clusters: Clusters, min_size: int
+) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k 3"], Float[np.ndarray, " k"], Int[np.ndarray, " k"]]:
+    """Rows, positions, energies and layers of the layer clusters with enough hits, checked.
+
+    Args:
+        clusters: of one endcap, on the host.
+        min_size: least number of hits of a layer cluster.
+
+    Raises:
+        DataError: see `check_points`.
+    """
+    rows = np.flatnonzero(clusters.valid & (clusters.size >= min_size))
+    position, energy, layer = (
+        np.asarray(column)[rows] for column in (clusters.position, clusters.energy, clusters.layer)
+    )
+    check_points("layer clusters", position, energy, rows)
+    return rows, position, energy, layer
 
 
 def _refuse(bad: np.ndarray, what: str, values: np.ndarray, rows: np.ndarray, allowed: str) -> None:

@@ -26,7 +26,7 @@ from recon.hgcal_clustering.density import Measure, SortedPoints, densities, nea
 from recon.hgcal_clustering.distances import Kernel, Metric, as_kernel, as_metric
 from recon.hgcal_clustering.points import PointCloud, position_rank, read_points
 from recon.hgcal_clustering.tiles import Tiles, pad_windows, search_tiles
-from recon.hgcal_clustering.windows import Windows
+from recon.hgcal_clustering.windows import Windows, by_row
 from recon.padding import bucket_size
 from recon.types import NOISE, Array, DensityClusters
 
@@ -245,9 +245,8 @@ def _to_rows(
 ) -> tuple[Array, Array]:
     """Puts what queries found, places in the order of the tiles, into arrays in the order of the input."""
     order, query = inputs.order, inputs.windows.query
-    row = jnp.where(query < order.shape[0], order[query], order.shape[0])
     found = jnp.where(place < 0, NOISE, order[place])
-    return nearest.at[row].set(found, mode="drop"), delta.at[row].set(apart, mode="drop")
+    return by_row(nearest, order, query, found), by_row(delta, order, query, apart)
 
 
 @jax.jit

@@ -21,10 +21,9 @@ from jaxtyping import Bool, Float32, Int32
 
 from recon.errors import ConfigError
 from recon.hgcal_clustering.assignment import assign
-from recon.hgcal_clustering.checks import LEAST_ROWS, check_points, pad_rows
+from recon.hgcal_clustering.checks import LEAST_ROWS, large_clusters, pad_rows
 from recon.hgcal_clustering.projective import (
     LinePoints,
-    by_row,
     find_tiles,
     line_points,
     ordered,
@@ -34,7 +33,7 @@ from recon.hgcal_clustering.projective import (
 )
 from recon.hgcal_clustering.rows import to_rows
 from recon.hgcal_clustering.tiles import Tiles
-from recon.hgcal_clustering.windows import Windows, nearest_over, sum_over
+from recon.hgcal_clustering.windows import Windows, by_row, nearest_over, sum_over
 from recon.padding import bucket_size
 from recon.ranges import cumulative
 from recon.types import NOISE, Array, Clusters, DensityClusters
@@ -239,11 +238,7 @@ def clue3d(clusters: Clusters, config: Clue3dConfig | None = None, *, min_size: 
             other side of it than another.
     """
     config = config or Clue3dConfig()
-    rows = np.flatnonzero(clusters.valid & (clusters.size >= min_size))
-    position, energy, layer = (
-        np.asarray(column)[rows] for column in (clusters.position, clusters.energy, clusters.layer)
-    )
-    check_points("layer clusters", position, energy, rows)
+    rows, position, energy, layer = large_clusters(clusters, min_size)
     n = len(rows)
     length = bucket_size(n, LEAST_ROWS)
     pad = partial(pad_rows, length=length)

@@ -22,10 +22,10 @@ from recon.errors import ConfigError
 from recon.hgcal_clustering.assignment import assign
 from recon.hgcal_clustering.checks import LEAST_ROWS, check_rechits, pad_rows
 from recon.hgcal_clustering.points import position_rank
-from recon.hgcal_clustering.projective import by_row, pad_tiles
+from recon.hgcal_clustering.projective import pad_tiles
 from recon.hgcal_clustering.rows import join_rows
 from recon.hgcal_clustering.tiles import Tiles, search_tiles
-from recon.hgcal_clustering.windows import nearest_over, sum_over
+from recon.hgcal_clustering.windows import by_row, nearest_over, sum_over
 from recon.padding import bucket_size
 from recon.segments import segment_max
 from recon.types import NOISE, Array, DensityClusters, RecHits

@@ -16,13 +16,13 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
 from recon.hgcal_clustering.assignment import assign
-from recon.hgcal_clustering.checks import LEAST_ROWS, check_points, pad_rows
+from recon.hgcal_clustering.checks import LEAST_ROWS, large_clusters, pad_rows
 from recon.hgcal_clustering.clue3d import without_small
 from recon.hgcal_clustering.imaging import ImagingConfig
 from recon.hgcal_clustering.projective import find_tiles, pad_tiles
 from recon.hgcal_clustering.rows import to_rows
 from recon.hgcal_clustering.tiles import Tiles
-from recon.hgcal_clustering.windows import nearest_over, sum_over
+from recon.hgcal_clustering.windows import by_row, nearest_over, sum_over
 from recon.padding import bucket_size
 from recon.types import NOISE, Array, Clusters, DensityClusters
 
@@ -87,8 +87,7 @@ def multicluster_program(
 
     place, _ = nearest_over(tiles.windows, here | {"state": state}, turn, here["priority"])
     taken_by = jnp.where(place >= 0, tiles.order[jnp.maximum(place, 0)], NOISE)
-    row = jnp.where(query < n, tiles.order[jnp.minimum(query, n - 1)], n)
-    nearest = jnp.full(n, NOISE, jnp.int32).at[row].set(taken_by, mode="drop")
+    nearest = by_row(jnp.full(n, NOISE, jnp.int32), tiles.order, query, taken_by)
     seed = {name: column[jnp.maximum(nearest, 0)] for name, column in columns.items()}
     delta = jnp.where(nearest < 0, jnp.inf, sight_distance(columns, seed))
     found = assign(energy, delta, nearest, jnp.zeros(n), valid)
@@ -118,11 +117,7 @@ def multiclusters(
             other side of it than another.
     """
     config = config or ImagingConfig()
-    rows = np.flatnonzero(clusters.valid & (clusters.size >= min_size))
-    position, energy, layer = (
-        np.asarray(column)[rows] for column in (clusters.position, clusters.energy, clusters.layer)
-    )
-    check_points("layer clusters", position, energy, rows)
+    rows, position, energy, layer = large_clusters(clusters, min_size)
     n = len(rows)
     length = bucket_size(n, LEAST_ROWS)
     priority = np.empty(n, np.int32)

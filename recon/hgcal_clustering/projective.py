@@ -113,10 +113,3 @@ def ordered(points: LinePoints, order: Int32[Array, " n"]) -> LinePoints:
 def rows_of(points: LinePoints, place: Int32[Array, " q"]) -> Int32[Array, " q"]:
     """Rows of the input of some places among `points`; `NOISE` for -1."""
     return jnp.where(place >= 0, points.row[jnp.maximum(place, 0)], NOISE)
-
-
-def by_row(column: Array, row_at: Int32[Array, " n"], query: Int32[Array, " q"], values: Array) -> Array:
-    """The column with the values of some queries, which are places in a list of rows."""
-    n = column.shape[0]
-    row = jnp.where(query < n, row_at[jnp.minimum(query, n - 1)], n)
-    return column.at[row].set(values, mode="drop")

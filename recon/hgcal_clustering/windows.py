@@ -110,6 +110,13 @@ def nearest_over(
     return _by_blocks(windows, fields, block)
 
 
+def by_row(column: Array, row_at: Int32[Array, " n"], query: Int32[Array, " q"], values: Array) -> Array:
+    """The column with the values of some queries, which are places in a list of rows."""
+    n = column.shape[0]
+    row = jnp.where(query < n, row_at[jnp.minimum(query, n - 1)], n)
+    return column.at[row].set(values, mode="drop")
+
+
 class _Slots(NamedTuple):
     """The windows of a block of points, joined end to end: slot k of a point lies in the window it falls into."""
 
