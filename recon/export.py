@@ -39,6 +39,8 @@ PACKAGES = ("recon-hep", "jax", "jaxlib", "flax", "numpy")
 Arrays = dict[str, Any]
 Program = Callable[[Arrays, Arrays], Arrays]
 Sizes = Mapping[str, int]
+Report = Callable[[int, int], None]
+"""Hears (programs written, programs in all)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,10 @@ class Signature:
                 )
 
 
+def quiet(done: int, total: int) -> None:
+    """Report nothing."""
+
+
 def export_model(
     directory: Path,
     program: Program | Callable[[Sizes], Program],
@@ -139,7 +145,7 @@ def export_model(
     features: Sequence[Mapping[str, Any]] | None = None,
     provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: Report = quiet,
 ) -> Path:
     """Write an artefact.
 

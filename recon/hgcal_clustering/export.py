@@ -6,7 +6,6 @@ sizes of events. Each of the two artefacts has its own copy, since an artefact i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recon.export import Program, Signature, Sizes, Tensor, export_model
+from recon.export import Program, Report, Signature, Sizes, Tensor, export_model, quiet
 from recon.hgcal_clustering.cell_graph import CellGraph
 from recon.hgcal_clustering.chain import capacity_for, layer_chain, shower_chain
 from recon.hgcal_clustering.config import HgcalConfig
@@ -28,12 +27,6 @@ LAYERS = "hgcal_layers"
 _INTEGERS = ("size", "layer", "seed", "trackster")
 _FIELDS = {"cluster": Clusters._fields[1:-1], "trackster": Tracksters._fields[1:-1]}
 
-Report = Callable[[int, int], None]
-
-
-def _quiet(done: int, total: int) -> None:
-    """Report nothing."""
-
 
 def export_layers(
     directory: Path,
@@ -45,7 +38,7 @@ def export_layers(
     version: str = "1",
     buckets: tuple[int, ...] = HIT_BUCKETS,
     overwrite: bool = False,
-    report: Report = _quiet,
+    report: Report = quiet,
 ) -> Path:
     """Write CLUE in the layers: hits to layer clusters.
 
@@ -93,7 +86,7 @@ def export_chain(
     version: str = "1",
     buckets: tuple[int, ...] = HIT_BUCKETS,
     overwrite: bool = False,
-    report: Report = _quiet,
+    report: Report = quiet,
 ) -> Path:
     """Write the whole chain, hits to tracksters; arguments as for `export_layers`."""
     config = config or HgcalConfig()

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from recon.export import Signature, Sizes, Tensor, export_model
+from recon.export import Report, Signature, Sizes, Tensor, export_model, quiet
 from recon.nn.export import flat_function
 from recon.tracking.capacity import TrackingCapacity, TrackingSizes, capacity_for, limits
 from recon.tracking.detector import n_layers
@@ -22,12 +22,6 @@ HIT_BUCKETS = (4096, 16_384, 49_152)
 """Padded numbers of hits: up to t tbar at 40 pile-up collisions and more."""
 EDGE_BUCKETS = (4096, 16_384, 65_536, 262_144)
 
-Report = Callable[[int, int], None]
-
-
-def _quiet(done: int, total: int) -> None:
-    """Report nothing."""
-
 
 def export_network(
     directory: Path,
@@ -37,7 +31,7 @@ def export_network(
     version: str = "1",
     buckets: tuple[int, ...] = EDGE_BUCKETS,
     overwrite: bool = False,
-    report: Report = _quiet,
+    report: Report = quiet,
 ) -> Path:
     """Write the edge classifier: graphs of several requests run as one.
 
@@ -108,7 +102,7 @@ def export_chain(
     version: str = "1",
     buckets: tuple[int, ...] = HIT_BUCKETS,
     overwrite: bool = False,
-    report: Report = _quiet,
+    report: Report = quiet,
 ) -> Path:
     """Write the whole chain, hits to fitted tracks.
 
