@@ -21,7 +21,7 @@ _OTHER_TREES = ("Runs", "LuminosityBlocks")
 
 
 def write_pfnano_scores(
-    source: str | Path, output: str | Path, scores: Iterable[Float32[np.ndarray, "j k"]], names: Sequence[str]
+    source: str | Path, output: str | Path, scores: Iterable[Float32[np.ndarray, "_ k"]], names: Sequence[str]
 ) -> tuple[int, list[str]]:
     """Copy PFNano and add a branch of its AK8 jets for every class.
 
@@ -115,19 +115,20 @@ def _copy(copy: Any, tree: Any, source: Path, added: dict[str, str], more: Any) 
     return left_out
 
 
-def _types(tree: Any) -> tuple[dict[str, str], dict[str, str]]:
+def _types(tree: Any) -> tuple[dict[str, Any], dict[str, str]]:
     """Types of the branches that can be copied, and the branch that counts each list."""
-    types, counters = {}, {}
+    types: dict[str, Any] = {}
+    counters: dict[str, str] = {}
     for branch in tree.branches:
         name, interpretation = str(branch.name), branch.interpretation
         dtype = getattr(interpretation, "to_dtype", None)
         if dtype is not None and dtype.subdtype is None and dtype.names is None:
-            types[name] = dtype.newbyteorder("=").name
+            types[name] = ak.types.NumpyType(dtype.newbyteorder("=").name)
             continue
         content: Any = getattr(getattr(interpretation, "content", None), "to_dtype", None)
         leaf = branch.member("fLeaves")[0].member("fLeafCount") if content is not None else None
         if leaf is not None and content.subdtype is None:
-            types[name] = f"var * {content.newbyteorder('=').name}"
+            types[name] = ak.types.ListType(ak.types.NumpyType(content.newbyteorder("=").name))
             counters[name] = str(leaf.member("fName"))
     for counter in set(counters.values()):
         types.pop(counter, None)
