@@ -52,6 +52,14 @@ COMMANDS = {
         "recon.tagging.commands.simulate:simulate",
         "make AK8 jets with the labels of DeepAK8",
     ),
+    ("reconstruct", "jets"): (
+        "recon.tagging.commands.reconstruct:reconstruct",
+        "tag every jet of a file: probabilities of the classes as branches",
+    ),
+    ("evaluate", "tagging"): (
+        "recon.tagging.commands.evaluate:evaluate",
+        "compare taggers: ROC, working points, pT, pile-up, mass, calibration",
+    ),
     ("train", "tracking"): ("recon.tracking.commands.train:train", "train a track finder"),
     ("train", "hgcal"): (
         "recon.hgcal_clustering.commands.train:train",
