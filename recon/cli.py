@@ -60,6 +60,10 @@ COMMANDS = {
         "recon.tagging.commands.evaluate:evaluate",
         "compare taggers: ROC, working points, pT, pile-up, mass, calibration",
     ),
+    ("train", "tagging"): (
+        "recon.tagging.commands.train:train",
+        "train, fine-tune or distil a jet tagger",
+    ),
     ("train", "tracking"): ("recon.tracking.commands.train:train", "train a track finder"),
     ("train", "hgcal"): (
         "recon.hgcal_clustering.commands.train:train",

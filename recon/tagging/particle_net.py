@@ -60,6 +60,11 @@ class ParticleNetConfig:
             raise ConfigError(f"{self}: dropout must be in [0, 1), columns and vertex_features not negative")
 
     @property
+    def width(self) -> int:
+        """Numbers a jet is reduced to before the dense layers."""
+        return self.fused if self.fusion else self.blocks[-1][1][-1]
+
+    @property
     def fused(self) -> int:
         """Outputs of the layer that fuses the blocks, by weaver's rule: whole multiples of 128."""
         total = sum(outputs[-1] for _, outputs in self.blocks)
@@ -124,13 +129,17 @@ class ParticleNet(nnx.Module):
         self.fusion = nnx.Linear(total, config.fused, use_bias=False, rngs=rngs) if config.fusion else None
         self.fusion_norm = norm_layer(config.fused, rngs) if config.fusion else None
         dense = partial(nnx.Linear, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
-        sizes = (config.fused if config.fusion else features, *config.dense)
+        sizes = (config.width, *config.dense)
         self.dense = nnx.List([dense(*pair) for pair in pairwise(sizes)])
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
         self.output = nnx.Linear(config.dense[-1], config.classes, rngs=rngs)
 
     def __call__(self, jets: Jets) -> Float32[Array, "j k"]:
         """Logits; the order of candidates and of vertices changes nothing, nor does padding."""
+        return self.classify(self.features(jets))
+
+    def features(self, jets: Jets) -> Float32[Array, "j f"]:
+        """Means over the particles, the input of the classifier and of an adversary."""
         points, features, valid = self.cloud(jets)
         mask = valid[..., None]
         features = jnp.where(mask, self.norm(features, mask=mask), 0)
@@ -142,7 +151,11 @@ class ParticleNet(nnx.Module):
         if self.fusion is not None and self.fusion_norm is not None:
             fused = self.fusion_norm(self.fusion(jnp.concatenate(outputs, -1)), mask=mask)
             features = jnp.where(mask, jax.nn.relu(fused), 0)
-        hidden = features.sum(1) / jnp.maximum(valid.sum(1, keepdims=True), 1)
+        return features.sum(1) / jnp.maximum(valid.sum(1, keepdims=True), 1)
+
+    def classify(self, features: Float32[Array, "j f"]) -> Float32[Array, "j k"]:
+        """Logits from `features`."""
+        hidden = features
         for layer in self.dense:
             hidden = self.dropout(jax.nn.relu(layer(hidden)))
         logits: Array = self.output(hidden)
