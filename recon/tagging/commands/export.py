@@ -33,8 +33,8 @@ def export(
 
     Args:
         model: a shipped model, the directory of your own, or a file of CMS (.onnx) or weaver (.pt).
-        kind: of the network in such a file: deepak8, deepak8-md, particlenet; found out if not given, together with what
-            it reads, from CMS's preprocess.json beside it or by the rules of JetClass.
+        kind: of the network in such a file: deepak8, deepak8-md, particlenet; found out if not given, together with
+            what it reads, from CMS's preprocess.json beside it or by the rules of JetClass.
         output: the model repository, or the folder of the file.
         name: of the artefact or the file; the kind by default.
         format: what to write.

@@ -103,7 +103,7 @@ def test_weights_of_cms_find_their_inputs(reference_file, tmp_path):
     assert (beside.name, beside.model.kind, beside.labels) == ("deepak8_v02_full", "deepak8", LABELS)
     assert beside.inputs == read_preprocess(table)
     alone = shutil.copy(weights, tmp_path / "alone.onnx")
-    with pytest.raises(ConfigError, match="does not say what its network reads.*MODEL,INPUTS"):
+    with pytest.raises(ConfigError, match=r"does not say what its network reads.*MODEL,INPUTS"):
         load_model(alone)
     named = load(f"cms={alone},{table}")
     assert (named.name, named.inputs) == ("cms", beside.inputs)
