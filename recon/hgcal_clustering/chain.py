@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool
 
 from recon.hgcal_clustering.cell_graph import CellGraph
-from recon.hgcal_clustering.clue_cells import CellCapacity, clue_cells_padded
+from recon.hgcal_clustering.cell_program import CellCapacity, clue_cells_padded
 from recon.hgcal_clustering.config import HgcalConfig
 from recon.hgcal_clustering.layer_clusters import layer_clusters
 from recon.hgcal_clustering.padded import clue3d_padded

@@ -21,9 +21,10 @@ from jaxtyping import Bool, Int32
 from recon.errors import CapacityError, DataError
 from recon.hgcal_clustering.association import hit_clusters
 from recon.hgcal_clustering.cell_graph import CellGraph
+from recon.hgcal_clustering.cell_program import CellCapacity
 from recon.hgcal_clustering.checks import LEAST_ROWS, check_rechits, pad_rows
 from recon.hgcal_clustering.clue3d import clue3d
-from recon.hgcal_clustering.clue_cells import CellCapacity, clue_cells
+from recon.hgcal_clustering.clue_cells import clue_cells
 from recon.hgcal_clustering.clue_clusters import clue_clusters
 from recon.hgcal_clustering.clue_hits import clue_hits
 from recon.hgcal_clustering.clue_layers import clue_layers
