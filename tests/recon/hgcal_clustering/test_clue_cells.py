@@ -319,7 +319,8 @@ def test_capacities(wedge):
     n = len(columns[0])
     expected = clue_cells(graph, *columns)
     ones = np.ones(n, bool)
-    _, needed = cluster_cells(graph, *columns, ~ones, ones, capacity=CellCapacity(n, n), both=False)
+    lengths = jax.jit(cluster_cells, static_argnames=("capacity", "both"))
+    _, needed = lengths(graph, *columns, ~ones, ones, capacity=CellCapacity(n, n), both=False)
     more, far = (int(count) for count in needed)
     assert more > 1
     assert far > 1
