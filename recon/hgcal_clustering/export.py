@@ -120,7 +120,7 @@ def export_chain(
     return export_model(
         directory, program_of, _weights(cells), _signature(cells, n_layers, buckets, outputs, counts),
         name=name, version=version, by_bucket=True, overwrite=overwrite, report=report,
-        description=f"{_WHAT[config.method]} in the HGCAL: hits, one a cell, to layer clusters and tracksters",
+        description=f"{_WHAT.get(config.method)} in the HGCAL: hits, one a cell, to layer clusters and tracksters",
         config=config.to_json(),
     )  # fmt: skip
 

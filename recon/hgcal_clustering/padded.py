@@ -137,8 +137,7 @@ def clue_hits_padded(
     Arguments as for `clue3d_padded`.
     """
     position = _off_plane(position, valid)
-    across = position[:, :2] / jnp.abs(position[:, 2:]) * config.plane
-    points = jnp.concatenate([across, layer[:, None] * jnp.float32(config.layer_step)], 1)
+    points = project(position, layer, config.plane, config.layer_step)
     side = (position[:, 2] > 0).astype(jnp.int32)
     radii = radii_of(config.d_c, config.outlier_delta_factor)
     return clue_padded(points, energy, valid, side, rho_c=config.rho_c, radii=radii)
