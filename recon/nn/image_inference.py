@@ -53,7 +53,7 @@ def fold_featurizer(featurizer: Any, *, bfloat16: bool = False) -> FoldedFeaturi
     """
     for kind, (fold, features) in _FAMILIES.items():
         if isinstance(featurizer, kind):
-            config = featurizer.config
+            config: Any = featurizer.config  # type: ignore[attr-defined]
             part = partial(features, config)
             return FoldedFeaturizer(
                 fold(featurizer),

@@ -5,8 +5,8 @@ transformed, every one of the t * t numbers has a matrix product of its own, and
 
     Y = A^T [ (G g G^T) * (B^T d B) ] A
 
-For 4 outputs m = 2 needs 16 products where the plain sum needs 36, for 16 outputs m = 4 needs 36 where it needs 144: 2.25
-and 4 times fewer. The rounding error of m = 4 is ten times larger, 1e-5 of the outputs in float32.
+For 4 outputs m = 2 needs 16 products where the plain sum needs 36, for 16 outputs m = 4 needs 36 where it needs 144,
+2.25 and 4 times fewer. The rounding error of m = 4 is ten times larger, 1e-5 of the outputs in float32.
 
 Source:
     Lavin and Gray, arXiv:1509.09308; the matrices are those of its equations 5 to 8 and of section 4.3.
