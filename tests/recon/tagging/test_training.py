@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,21 +10,29 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from recon.cli import main
 from recon.errors import ConfigError
 from recon.io.weights import model_arrays
 from recon.tagging import training
 from recon.tagging.calibration import negative_log_likelihood
 from recon.tagging.labels import LABELS
 from recon.tagging.models import KINDS, load_tagging_model
-from recon.tagging.samples import read_sample, single_precision
+from recon.tagging.samples import read_sample, select, single_precision
 from recon.tagging.shipped import load_model
+from recon.tagging.starting import start
 from recon.tagging.training import train
 from recon.tagging.training_config import TrainingConfig
-from recon.train.classification import predict
+from recon.tagging.training_loss import tagging_loss
+from recon.train.classification import LabelledBatch, predict
 from recon.train.log import read_metrics
+from recon.train.optim import OptimConfig
+from recon.train.precision import set_compute_precision
+from recon.train.state import create_state, make_train_step, merge_model
 from tests.recon.tagging.small_files import write_separable
 
 pytestmark = pytest.mark.usefixtures("quick_programs", "small_networks")
@@ -36,6 +45,7 @@ SMALL = {
     },
     "particlenet": {"blocks": ((3, (8,)),), "dense": (8,)},
     "pfn": {"particle": (16,), "jet": (16,)},
+    "particletransformer": {"embedding": (8,), "pairs": (4,), "heads": 2, "layers": 1, "class_layers": 1},
 }
 
 
@@ -177,6 +187,36 @@ def test_a_frozen_network_learns_in_its_last_layers_alone(files, tmp_path):
     assert changed == {"dense", "output"}
     assert second.before is not None
     assert second.before.signals["top"].auc == pytest.approx(first.quality.signals["top"].auc, abs=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["deepak8", "particlenet", "particletransformer", "pfn", "deepcsv"])
+def test_every_kind_can_compute_in_half_the_precision(files, kind):
+    """Shapes and types alone: this is for accelerators."""
+    begin = start(files, kind)
+    sample = read_sample(files[1:], begin.inputs, begin.classes)[0]
+    jets = single_precision(select(sample, np.arange(4)).jets)
+    batch = jax.tree.map(jnp.asarray, LabelledBatch(jets, jets.label, np.ones(4, np.float32)))
+    set_compute_precision(begin.network, "bfloat16")
+    optim = OptimConfig(total_steps=3)
+    state = create_state(begin.network, optim, seed=0)
+    step = make_train_step(tagging_loss(None, 0.5, 2.0), optim)
+    after, metrics = jax.eval_shape(step, state, batch)
+    assert metrics["loss"].dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(after.params)} == {jnp.dtype("float32")}
+    logits = jax.eval_shape(lambda now: merge_model(now)(batch.inputs), state)
+    assert logits.dtype == jnp.bfloat16
+
+
+def test_the_command(files, tmp_path, capsys):
+    words = ["train", "tagging", str(files[0]), "-o", str(tmp_path / "run"), "--model", "pfn", "--steps", "4"]
+    assert main([*words, "--batch", "32", "--evaluations", "2", "--json", str(tmp_path / "out.json")]) == 0
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert told["updates"] == 4
+    assert told["quality"]["signals"]["top"]["background"] > 10
+    assert (tmp_path / "run" / "loss.png").stat().st_size > 1000
+    assert "top against QCD: AUC" in capsys.readouterr().out
+    assert main([*words, "--learning-rate", "1"]) == 2
+    assert "learning_rate" in capsys.readouterr().err
 
 
 def test_settings_that_contradict_are_refused(files, tmp_path):
