@@ -124,5 +124,6 @@ class TrainingConfig:
             del tree[name]
         tree["files"] = [path.name for path in self.files]
         for name in ("initial", "teacher"):
-            tree[name] = None if tree[name] is None else Path(tree[name]).name
+            # Every run calls its model "model".
+            tree[name] = None if tree[name] is None else "/".join(Path(tree[name]).parts[-2:])
         return tree
