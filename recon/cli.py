@@ -68,6 +68,10 @@ COMMANDS = {
         "recon.tagging.commands.evaluate:evaluate",
         "compare taggers: ROC, working points, pT, pile-up, mass, calibration",
     ),
+    ("simulate", "neutrino"): (
+        "recon.tagging.commands.simulate_neutrino:simulate",
+        "make neutrino events and cosmic rays as pixel maps",
+    ),
     ("train", "tracking"): ("recon.tracking.commands.train:train", "train a track finder"),
     ("train", "hgcal"): (
         "recon.hgcal_clustering.commands.train:train",
@@ -92,6 +96,10 @@ COMMANDS = {
     ("export", "tagging"): (
         "recon.tagging.commands.export:export",
         "write a jet tagger as an artefact for serving, or as ONNX",
+    ),
+    ("export", "backbone"): (
+        "recon.nn.commands:export",
+        "write a network for images, featurizer and classifier, as artefacts",
     ),
     ("export", "resnet50"): (
         "recon.nn.commands:export",
