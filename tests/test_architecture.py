@@ -29,6 +29,7 @@ IMPORTERS = {
     "pythia8mc": ("recon/sim/",),
     "acts": ("recon/sim/",),
     "onnx": ("recon/io/weights",),
+    "numba": ("recon/sim/compiled.py",),
 }
 
 

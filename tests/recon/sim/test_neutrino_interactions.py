@@ -255,6 +255,5 @@ def test_whole_events(lepton, kind):
     if kind is not None:
         assert with_lepton == kept
         # Everything visible goes along the beam on the average.
-        np.testing.assert_allclose(
-            np.mean(slopes, axis=0) / np.mean(slopes, axis=0)[2], np.array(BEAM) / BEAM[2], atol=0.03
-        )
+        mean = np.mean(slopes, axis=0)
+        np.testing.assert_allclose(mean / mean[2], np.array(BEAM) / BEAM[2], atol=0.03)
