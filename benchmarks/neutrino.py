@@ -1,7 +1,7 @@
 """The neutrino simulation: events a CPU second, and its physics beside published numbers.
 
     taskset -c 1 python benchmarks/neutrino.py --plot docs/images/neutrino-validation.png \
-        --gallery-path docs/images/neutrino-events.png
+        --gallery-path docs/images/neutrino-events.png --sample test.root
 
 `recon/sim/neutrino_validation.py` says how things are measured; the tests hold the same numbers.
 """
@@ -17,7 +17,8 @@ import numpy as np
 import tyro
 
 from recon.display.panels import Panel, plot_panels
-from recon.io.pixel_maps import join_events, pixel_maps
+from recon.io.pixel_maps import pixel_maps
+from recon.io.root_pixel_maps import read_neutrino_events
 from recon.sim.neutrino import CLASSES, NeutrinoSimulation, simulate_neutrinos
 from recon.sim.neutrino_cosmics import surface_flux
 from recon.sim.neutrino_detector import (
@@ -134,16 +135,15 @@ def _spectrum_panel() -> Panel:
     return Panel("reacting neutrinos", "energy [GeV]", "fraction a GeV", lines, {})
 
 
-def gallery(path: Path, seed: int, per_class: int) -> None:
-    """Draw events of every class in both views."""
+def gallery(path: Path, sample: Path, per_class: int) -> None:
+    """Draw the first events of every class of a file, in both views."""
     from recon.display.pixel_maps import Picture, plot_events
 
-    config = NeutrinoSimulation(events=len(CLASSES) * per_class, seed=seed)
-    events = join_events(list(simulate_neutrinos(config)))
-    maps, pictures = pixel_maps(events), []
+    events = next(read_neutrino_events(sample, entry_stop=len(NEUTRINO_LABELS) * per_class))
+    maps, truth = pixel_maps(events), events.truth
+    assert truth is not None
+    pictures = []
     for row in np.argsort(events.label, kind="stable"):
-        truth = events.truth
-        assert truth is not None
         mode = NEUTRINO_MODES[truth.mode[row]] + ", " if truth.mode[row] >= 0 else ""
         title = f"{NEUTRINO_LABELS[events.label[row]]}, {mode}{truth.energy[row]:.1f} GeV"
         pictures.append(Picture(title, np.concatenate([maps.xz[row], maps.yz[row]], axis=-1)))
@@ -157,6 +157,7 @@ def main(
     per_class: int = 2,
     plot: Path | None = None,
     gallery_path: Path | None = None,
+    sample: Path = Path("test.root"),
     json: Path | None = None,
 ) -> None:
     """Measure the rate and print the table.
@@ -168,6 +169,7 @@ def main(
         per_class: events of every class in the gallery.
         plot: PNG of the comparison to write.
         gallery_path: PNG of some events to write.
+        sample: file of `recon simulate neutrino` that they are of.
         json: write the numbers here.
     """
     found = rates(events, seed) if events else {}
@@ -179,7 +181,7 @@ def main(
     if plot is not None:
         plot_panels(plot, panels(shots))
     if gallery_path is not None:
-        gallery(gallery_path, seed, per_class)
+        gallery(gallery_path, sample, per_class)
     if json is not None:
         json.write_text(json_format.dumps({"rates": found, "physics": table}, indent=2) + "\n")
 

@@ -139,7 +139,9 @@ def test_the_beam_peaks_where_it_should():
     assert 1.5 < energy[np.argmax(beam)] < 2.3
     narrow = beam[(energy > 1) & (energy < 3)].sum() / beam[energy < 5].sum()
     assert narrow > 0.75
-    # Pions cannot make more than E* / (m theta) = 0.0298 / 0.1396 / 0.0146 = 14.6 GeV at zero spread; kaons can.
+    # Badly focused pions fill what is between the peak and the kaons: some per cent of the peak, falling.
+    tail = [beam[(energy > low) & (energy < low + 1)].mean() / beam.max() for low in (3, 4, 5, 7)]
+    assert 0.1 > tail[0] > tail[1] > tail[2] > tail[3] > 0.001
     assert beam[energy > 20].sum() < 0.01 * beam.sum()
 
 
