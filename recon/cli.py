@@ -24,6 +24,10 @@ COMMANDS = {
         "recon.hgcal_clustering.commands.demo:demo",
         "particles to showers in the HGCAL, with pictures, in a minute",
     ),
+    ("demo", "jets"): (
+        "recon.tagging.commands.demo:demo",
+        "collisions to tagged jets, with a picture, in a minute",
+    ),
     ("simulate", "tracking"): (
         "recon.tracking.commands.simulate:simulate",
         "make collisions and the hits they leave",
@@ -51,6 +55,22 @@ COMMANDS = {
     ("simulate", "jets"): (
         "recon.tagging.commands.simulate:simulate",
         "make AK8 jets with the labels of DeepAK8",
+    ),
+    ("reconstruct", "jets"): (
+        "recon.tagging.commands.reconstruct:reconstruct",
+        "tag every jet of a file: probabilities of the classes as branches",
+    ),
+    ("display", "jets"): (
+        "recon.tagging.commands.display:display",
+        "draw a jet, its particles and its scores, as PNG and as a page",
+    ),
+    ("evaluate", "tagging"): (
+        "recon.tagging.commands.evaluate:evaluate",
+        "compare taggers: ROC, working points, pT, pile-up, mass, calibration",
+    ),
+    ("simulate", "neutrino"): (
+        "recon.tagging.commands.simulate_neutrino:simulate",
+        "make neutrino events and cosmic rays as pixel maps",
     ),
     ("train", "tracking"): ("recon.tracking.commands.train:train", "train a track finder"),
     ("train", "hgcal"): (
