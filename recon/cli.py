@@ -24,6 +24,10 @@ COMMANDS = {
         "recon.hgcal_clustering.commands.demo:demo",
         "particles to showers in the HGCAL, with pictures, in a minute",
     ),
+    ("demo", "jets"): (
+        "recon.tagging.commands.demo:demo",
+        "collisions to tagged jets, with a picture, in a minute",
+    ),
     ("simulate", "tracking"): (
         "recon.tracking.commands.simulate:simulate",
         "make collisions and the hits they leave",
@@ -52,6 +56,22 @@ COMMANDS = {
         "recon.tagging.commands.simulate:simulate",
         "make AK8 jets with the labels of DeepAK8",
     ),
+    ("reconstruct", "jets"): (
+        "recon.tagging.commands.reconstruct:reconstruct",
+        "tag every jet of a file: probabilities of the classes as branches",
+    ),
+    ("display", "jets"): (
+        "recon.tagging.commands.display:display",
+        "draw a jet, its particles and its scores, as PNG and as a page",
+    ),
+    ("evaluate", "tagging"): (
+        "recon.tagging.commands.evaluate:evaluate",
+        "compare taggers: ROC, working points, pT, pile-up, mass, calibration",
+    ),
+    ("simulate", "neutrino"): (
+        "recon.tagging.commands.simulate_neutrino:simulate",
+        "make neutrino events and cosmic rays as pixel maps",
+    ),
     ("train", "tracking"): ("recon.tracking.commands.train:train", "train a track finder"),
     ("train", "hgcal"): (
         "recon.hgcal_clustering.commands.train:train",
@@ -76,6 +96,10 @@ COMMANDS = {
     ("export", "tagging"): (
         "recon.tagging.commands.export:export",
         "write a jet tagger as an artefact for serving, or as ONNX",
+    ),
+    ("export", "backbone"): (
+        "recon.nn.commands:export",
+        "write a network for images, featurizer and classifier, as artefacts",
     ),
     ("export", "resnet50"): (
         "recon.nn.commands:export",
