@@ -139,4 +139,4 @@ def average_image(
     candidates: Float32[Array, "j c 3"], valid: Bool[Array, "j c"], config: JetImageConfig
 ) -> Float32[Array, "n n"]:
     """Mean of the images of some jets, one channel of it."""
-    return jax.jit(lambda *jets: jet_images(*jets, config).pixels[..., 0].mean(0))(candidates, valid)
+    return jax.jit(lambda x, good: jet_images(x, good, config).pixels[..., 0].mean(0))(candidates, valid)
