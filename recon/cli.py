@@ -52,6 +52,10 @@ COMMANDS = {
         "recon.tagging.commands.simulate:simulate",
         "make AK8 jets with the labels of DeepAK8",
     ),
+    ("simulate", "neutrino"): (
+        "recon.tagging.commands.simulate_neutrino:simulate",
+        "make neutrino events and cosmic rays as pixel maps",
+    ),
     ("train", "tracking"): ("recon.tracking.commands.train:train", "train a track finder"),
     ("train", "hgcal"): (
         "recon.hgcal_clustering.commands.train:train",

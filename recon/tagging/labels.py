@@ -33,6 +33,11 @@ GROUPS = {
 }
 """Classes of `LABELS` that are one signal, as NanoAOD names it: `deepTag_TvsQCD` is "T" against "QCD"."""
 
+NEUTRINO_LABELS = ("numu CC", "nue CC", "nutau CC", "NC", "cosmic")
+"""Classes of neutrino events: charged currents by flavour, neutral currents, cosmic rays."""
+NEUTRINO_MODES = ("QE", "RES", "DIS")
+"""How a neutrino reacted: quasi-elastic (elastic for neutral currents), resonant, deep inelastic."""
+
 
 def label_index(name: str, labels: Sequence[str] = LABELS) -> int:
     """Row of a class.
