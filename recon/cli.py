@@ -56,6 +56,14 @@ COMMANDS = {
         "recon.tagging.commands.simulate_neutrino:simulate",
         "make neutrino events and cosmic rays as pixel maps",
     ),
+    ("reconstruct", "jets"): (
+        "recon.tagging.commands.reconstruct:reconstruct",
+        "tag every jet of a file: probabilities of the classes as branches",
+    ),
+    ("evaluate", "tagging"): (
+        "recon.tagging.commands.evaluate:evaluate",
+        "compare taggers: ROC, working points, pT, pile-up, mass, calibration",
+    ),
     ("train", "tracking"): ("recon.tracking.commands.train:train", "train a track finder"),
     ("train", "hgcal"): (
         "recon.hgcal_clustering.commands.train:train",
