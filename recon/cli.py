@@ -69,6 +69,10 @@ COMMANDS = {
         "recon.hgcal_clustering.commands.train:train",
         "tune the clustering of showers, or train its network",
     ),
+    ("train", "nova"): (
+        "recon.tagging.commands.train_neutrino:train",
+        "train a classifier of neutrino events on both of their views",
+    ),
     ("evaluate", "tracking"): (
         "recon.tracking.commands.evaluate:evaluate",
         "compare found tracks with the truth and with ACTS",

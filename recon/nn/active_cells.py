@@ -1,9 +1,9 @@
 """Convolutions on the few cells of an image that hold anything.
 
-An image of an event is empty but for a few hundred pixels. Cut into patches of 4 x 4, 95 of 100 are empty: what follows
-keeps a list of the others, and convolves only there and only from there (submanifold sparse convolutions, Graham and van
-der Maaten, arXiv:1706.01307). One list serves all images of a batch; its length is a capacity, and a flag says when it
-was too short.
+An image of an event is empty but for a few hundred pixels. Cut into patches of 4 x 4, 95 of 100 are empty: what
+follows keeps a list of the others, and convolves only there and only from there (submanifold sparse convolutions,
+Graham and van der Maaten, arXiv:1706.01307). One list serves all images of a batch; its length is a capacity, and a
+flag says when it was too short.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def active_cells(occupied: Bool[Array, "n h w"], capacity: int) -> ActiveCells:
     return ActiveCells(cell, neighbors, valid, occupied.sum() > capacity, (n, h, w))
 
 
-def with_zero_row(rows: Float32[Array, "t *c"]) -> Float32[Array, "t1 *c"]:
+def with_zero_row(rows: Float32[Array, t *c]) -> Float32[Array, t1 *c]:
     """A last row of zeros, for what points nowhere."""
     return jnp.concatenate([rows, jnp.zeros((1, *rows.shape[1:]), rows.dtype)])
 

@@ -1,17 +1,19 @@
 """A residual network for images that are almost empty, in two parts: featurizer and classifier.
 
-Patches of the image become the cells of a sparse image (`recon.nn.active_cells`); residual blocks work on three scales, a
-patch, 2 x 2 and 4 x 4 of them. Only there the views of an event meet, as channels of one small dense image. Cost goes
-with what is in the image: a pair of maps of 100 x 80 pixels with 127 that are hit costs a twentieth of the same network
-run on all of them.
+Patches of the image become the cells of a sparse image (`recon.nn.active_cells`); residual blocks work on three
+scales, a patch, 2 x 2 and 4 x 4 of them. Only there the views of an event meet, as channels of one small dense image.
+Cost goes with what is in the image: of the thousand patches of a pair of maps of 100 x 80 pixels sixty hold anything.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float32
 
@@ -31,8 +33,8 @@ from recon.nn.active_cells import (
 
 MOMENTUM = 0.98
 """Of the running statistics of batch normalisation: neighbouring batches differ much in how full they are."""
-SPARE = 256
-"""Cells of capacity for a batch of any size, so that one crowded image alone fits."""
+DEVIATIONS = 6.0
+"""Of the number of cells of a batch from its mean that its capacity holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +51,9 @@ class PatchNetworkConfig:
         classes: outputs of the classifier.
         hidden: of the classifier.
         gain: pixels enter as log(1 + gain * pixel) / 3.
-        cells: of capacity an image and view, on every scale. A batch with more is refused in training (its loss is NaN)
-            and computed with all cells otherwise.
+        cells: that hold something, of all views of an event, on every scale; the mean.
+        spread: a batch of b events has room for cells * (b + spread * sqrt(b)) on every scale. One with more is refused
+            in training (its loss is NaN), and computed with all cells otherwise. See `with_measured_cells`.
         dropout: in front of the last layer, in training.
     """
 
@@ -63,7 +66,8 @@ class PatchNetworkConfig:
     classes: int = 5
     hidden: int = 128
     gain: float = 1.0
-    cells: tuple[int, ...] = (32, 16, 10)
+    cells: tuple[int, ...] = (62, 31, 14)
+    spread: float = 4.5
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -71,14 +75,20 @@ class PatchNetworkConfig:
             raise ConfigError(f"PatchNetworkConfig.image is {self.image}; allowed: multiples of {self.patch}")
         if not len(self.channels) == len(self.blocks) == len(self.cells) or not self.channels:
             raise ConfigError(
-                f"PatchNetworkConfig: channels {self.channels}, blocks {self.blocks}, cells {self.cells}; one of each a scale"
+                f"PatchNetworkConfig: channels {self.channels}, blocks {self.blocks}, cells {self.cells}; one of each "
+                "a scale"
             )
         if min(*self.channels, *self.cells, self.views, self.fused, self.classes, self.hidden) < 1:
             raise ConfigError(f"{self}: every size must be 1 or more")
-        if not self.gain > 0 or not 0 <= self.dropout < 1:
+        if not self.gain > 0 or not 0 <= self.dropout < 1 or not self.spread >= 0:
             raise ConfigError(
-                f"PatchNetworkConfig: gain {self.gain}, dropout {self.dropout}; allowed: above 0, from 0 to below 1"
+                f"PatchNetworkConfig: gain {self.gain}, dropout {self.dropout}, spread {self.spread}; allowed: above 0, "
+                "from 0 to below 1, 0 or more"
             )
+
+    def capacity(self, events: int) -> tuple[int, ...]:
+        """Cells that a batch of so many events has room for, on every scale."""
+        return tuple(math.ceil(cells * (events + self.spread * math.sqrt(events))) for cells in self.cells)
 
     @property
     def features(self) -> int:
@@ -149,9 +159,7 @@ class PatchFeaturizer(nnx.Module):
             ]
         )
         self.activations = nnx.List([Activation(width, rngs=rngs) for width in channels])
-        self.merges = nnx.List(
-            [_linear(CHILDREN * a, b, rngs) for a, b in zip(channels, channels[1:], strict=False)]
-        )
+        self.merges = nnx.List([_linear(CHILDREN * a, b, rngs) for a, b in pairwise(channels)])
         self.mixing = _linear(config.views * channels[-1], config.fused, rngs)
         self.last = nnx.Conv(
             config.fused, config.fused, (3, 3), kernel_init=nnx.initializers.he_normal(), rngs=rngs
@@ -174,10 +182,7 @@ class PatchFeaturizer(nnx.Module):
         for _ in config.channels[1:]:
             occupied.append(coarser(occupied[-1]))
         full = [int(cells.size) for cells in occupied]
-        few = [
-            min(cells * len(images) * config.views + SPARE, size)
-            for cells, size in zip(config.cells, full, strict=True)
-        ]
+        few = [min(room, size) for room, size in zip(config.capacity(len(images)), full, strict=True)]
         fits = jnp.stack([cells.sum() <= size for cells, size in zip(occupied, few, strict=True)]).all()
         if not self.activations[0].norm.use_running_average:
             features = self._features(images, patches, occupied, few)
@@ -231,6 +236,30 @@ def patches_of(images: Float32[Array, "b h w v"], patch: int) -> Float32[Array, 
     b, h, w, v = images.shape
     cut = images.reshape(b, h // patch, patch, w // patch, patch, v).transpose(0, 5, 1, 3, 2, 4)
     return cut.reshape(b * v, h // patch, w // patch, patch * patch)
+
+
+def with_measured_cells(
+    config: PatchNetworkConfig, images: Float32[np.ndarray, "b h w v"]
+) -> PatchNetworkConfig:
+    """The configuration with the capacity that such images need.
+
+    Args:
+        config: of the network.
+        images: a sample of what it will be trained on.
+    """
+    b, h, w, v = images.shape
+    p = config.patch
+    occupied = (images.reshape(b, h // p, p, w // p, p, v) > 0).any((2, 4))
+    cells, spread = [], 0.0
+    for _ in config.channels:
+        count = occupied.sum((1, 2, 3))
+        mean = max(float(count.mean()), 1.0)
+        cells.append(math.ceil(mean))
+        spread = max(spread, DEVIATIONS * float(count.std()) / mean)
+        rows, columns = occupied.shape[1:3]
+        even = np.pad(occupied, ((0, 0), (0, rows % 2), (0, columns % 2), (0, 0)))
+        occupied = even.reshape(b, (rows + 1) // 2, 2, (columns + 1) // 2, 2, v).any((2, 4))
+    return replace(config, cells=tuple(cells), spread=round(spread, 2))
 
 
 class PatchClassifier(nnx.Module):

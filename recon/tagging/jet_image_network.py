@@ -1,4 +1,4 @@
-"""Jets to classes by their images: candidates in, drawn inside the program, a network for images that are almost empty."""
+"""Jets to classes by their images: candidates in, drawn inside the program, looked at patch by patch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class JetImageNetworkConfig:
         classes: outputs.
         hidden: of the classifier.
         gain: of pixels.
-        cells: capacity.
+        cells: that hold something.
+        spread: of their number.
         dropout: in training.
     """
 
@@ -42,6 +43,7 @@ class JetImageNetworkConfig:
     hidden: int = 128
     gain: float = 300.0
     cells: tuple[int, ...] = (44, 26, 14)
+    spread: float = 2.0
     dropout: float = 0.1
 
     @cached_property
@@ -62,6 +64,7 @@ class JetImageNetworkConfig:
             hidden=self.hidden,
             gain=self.gain,
             cells=self.cells,
+            spread=self.spread,
             dropout=self.dropout,
         )
 

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from recon.errors import ConfigError
-from recon.nn.patch_network import SPARE, PatchNetwork, PatchNetworkConfig, patches_of
+from recon.nn.patch_network import PatchNetwork, PatchNetworkConfig, patches_of, with_measured_cells
 from tests.reference import patches as twin
 from tests.reference.tagging import dense, relu
 
@@ -92,9 +92,9 @@ def test_crowded_images_are_computed_with_all_cells(network):
     large.eval()
     given = images(2, config, seed=2, share=0.5)
     occupied = (patches_of(given, config.patch) > 0).any(-1).sum()
-    assert int(occupied) > 2 * config.views * 1 + SPARE
+    assert int(occupied) > config.capacity(2)[0]
     found = run(large, given)
-    roomy = PatchNetwork(replace(config, cells=(400, 100, 25)), rngs=nnx.Rngs(0))
+    roomy = PatchNetwork(replace(config, cells=(800, 200, 50)), rngs=nnx.Rngs(0))
     nnx.update(roomy, nnx.state(network))
     roomy.eval()
     np.testing.assert_allclose(found, run(roomy, given), rtol=1e-5, atol=1e-6)
@@ -122,7 +122,7 @@ def test_statistics_are_those_of_the_active_cells():
     """More room must not dilute the mean, more images of nothing must not either."""
     config = replace(SMALL, image=(80, 80))
     results = []
-    for cells in ((10, 5, 3), (200, 100, 25)):
+    for cells in ((40, 30, 20), (400, 200, 50)):
         network = PatchNetwork(replace(config, cells=cells), rngs=nnx.Rngs(0))
         network.train()
         results.append(run(network, images(4, config, seed=4, share=0.01)))
@@ -143,6 +143,17 @@ def test_slopes_are_finite_with_empty_images():
     for given in (images(), jnp.zeros((3, *SMALL.image, 2))):
         slopes = slope(nnx.as_pure(params), given)
         assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(slopes))
+
+
+def test_measured_capacity_holds_the_sample():
+    sample = np.asarray(images(400, seed=6, share=0.02))
+    measured = with_measured_cells(SMALL, sample)
+    cells = (sample.reshape(400, 5, 4, 3, 4, 2) > 0).any((2, 4)).sum((1, 2, 3))
+    assert measured.cells[0] == int(np.ceil(cells.mean()))
+    assert measured.capacity(64)[0] >= 64 * cells.mean() + 6 * cells.std() * 8
+    assert measured.capacity(1)[0] >= cells.max()
+    assert measured.cells[0] >= measured.cells[1] >= measured.cells[2] >= 1
+    assert replace(measured, cells=SMALL.cells, spread=SMALL.spread) == SMALL
 
 
 def test_wrong_images_are_refused(network):
