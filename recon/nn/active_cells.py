@@ -85,7 +85,10 @@ def _gather_forward(features: Array, neighbors: Array) -> tuple[Array, Array]:
 
 def _gather_backward(neighbors: Array, slope: Array) -> tuple[Array, None]:
     slopes = with_zero_row(slope.reshape(len(neighbors), TAPS, -1))
-    return sum(slopes[neighbors[:, tap], TAPS - 1 - tap] for tap in range(TAPS)), None
+    total = slopes[neighbors[:, 0], TAPS - 1]
+    for tap in range(1, TAPS):
+        total = total + slopes[neighbors[:, tap], TAPS - 1 - tap]
+    return total, None
 
 
 gather_neighbors.defvjp(_gather_forward, _gather_backward)

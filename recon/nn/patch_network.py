@@ -82,8 +82,8 @@ class PatchNetworkConfig:
             raise ConfigError(f"{self}: every size must be 1 or more")
         if not self.gain > 0 or not 0 <= self.dropout < 1 or not self.spread >= 0:
             raise ConfigError(
-                f"PatchNetworkConfig: gain {self.gain}, dropout {self.dropout}, spread {self.spread}; allowed: above 0, "
-                "from 0 to below 1, 0 or more"
+                f"PatchNetworkConfig: gain {self.gain}, dropout {self.dropout}, spread {self.spread}; allowed: above "
+                "0, from 0 to below 1, 0 or more"
             )
 
     def capacity(self, events: int) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from recon.io.weights import save_model as save_directory
 from recon.nn.patch_network import PatchNetwork, PatchNetworkConfig
 from recon.padding import bucket_size
 from recon.tagging.labels import NEUTRINO_LABELS
+from recon.types import Array
 
 CHECKPOINTS = Path(__file__).parent / "neutrino_checkpoints"
 """Directory of the shipped models, one folder each."""
@@ -99,7 +100,8 @@ def load_model(name: str | Path = DEFAULT) -> NeutrinoModel:
     try:
         if stored.config["kind"] != "two-view":
             raise DataError(f"{directory} is a model of kind {stored.config['kind']!r}; needed is 'two-view'")
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.config["network"].items()}
+        given = stored.config["network"].items()
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given}
         config, labels = PatchNetworkConfig(**fields), tuple(stored.config["labels"])
     except (KeyError, TypeError) as error:
         raise DataError(f"{directory} is no model for neutrino events: {error}") from error
@@ -116,8 +118,8 @@ class Scored(NamedTuple):
         scores: probabilities of the classes.
     """
 
-    features: Float32[np.ndarray, "b f"]
-    scores: Float32[np.ndarray, "b k"]
+    features: Float32[Array, "b f"]
+    scores: Float32[Array, "b k"]
 
 
 class EventScorer:
