@@ -69,6 +69,10 @@ COMMANDS = {
         "recon.hgcal_clustering.commands.train:train",
         "tune the clustering of showers, or train its network",
     ),
+    ("train", "jet-images"): (
+        "recon.tagging.commands.train_jet_images:train",
+        "train a jet tagger on images of jets",
+    ),
     ("train", "nova"): (
         "recon.tagging.commands.train_neutrino:train",
         "train a classifier of neutrino events on both of their views",
@@ -76,6 +80,10 @@ COMMANDS = {
     ("evaluate", "tracking"): (
         "recon.tracking.commands.evaluate:evaluate",
         "compare found tracks with the truth and with ACTS",
+    ),
+    ("evaluate", "nova"): (
+        "recon.tagging.commands.evaluate_neutrino:evaluate",
+        "compare classifiers of neutrino events: efficiency, purity, energy, gallery",
     ),
     ("reconstruct", "tracking"): (
         "recon.tracking.commands.reconstruct:reconstruct",

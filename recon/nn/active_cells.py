@@ -63,7 +63,7 @@ def active_cells(occupied: Bool[Array, "n h w"], capacity: int) -> ActiveCells:
     return ActiveCells(cell, neighbors, valid, occupied.sum() > capacity, (n, h, w))
 
 
-def with_zero_row(rows: Float32[Array, t *c]) -> Float32[Array, t1 *c]:
+def with_zero_row(rows: Float32[Array, t * c]) -> Float32[Array, t1 * c]:
     """A last row of zeros, for what points nowhere."""
     return jnp.concatenate([rows, jnp.zeros((1, *rows.shape[1:]), rows.dtype)])
 

@@ -9,29 +9,27 @@ from tyro.conf import OmitArgPrefixes
 
 from recon.commands import Json, console, write_json
 from recon.display.curves import plot_lines
-from recon.tagging.neutrino_training import TrainingConfig
+from recon.tagging.neutrino_training import NeutrinoTraining
 from recon.tagging.neutrino_training import train as train_model
+from recon.train.classification import Fitted
 from recon.train.log import read_metrics
 
 
-def train(config: OmitArgPrefixes[TrainingConfig], *, json: Json = None) -> None:
+def train(config: OmitArgPrefixes[NeutrinoTraining], *, json: Json = None) -> None:
     """Train a network on both views of neutrino events; the same command goes on where it stopped."""
     model, fitted = train_model(config, console.print)
-    draw_curves(config.output)
-    console.print(model.card)
-    console.print(f"model in {config.output / 'model'}, loss in {config.output / 'loss.png'}")
+    tell(config.output, model.card, fitted, json)
+
+
+def tell(output: Path, card: str, fitted: Fitted, json: Path | None) -> None:
+    """Draw the loss, print the card, write the JSON."""
+    draw_curves(output)
+    console.print(card)
+    console.print(f"model in {output / 'model'}, loss in {output / 'loss.png'}")
     if not fitted.finished:
         console.print("the time ran out: the same command goes on from here")
-    write_json(
-        json,
-        {
-            "model": str(config.output / "model"),
-            "finished": fitted.finished,
-            "steps": fitted.steps,
-            "history": fitted.history,
-            "card": model.card,
-        },
-    )
+    summary = {"finished": fitted.finished, "steps": fitted.steps, "history": fitted.history, "card": card}
+    write_json(json, {"model": str(output / "model"), **summary})
 
 
 def draw_curves(directory: Path) -> None:
