@@ -136,8 +136,8 @@ def card(title: str, text: str, config: ImageTraining, fitted: Fitted) -> str:
     numbers = "".join(f"| {name} | {value:.4f} |\n" for name, value in best.items() if name != "step")
     return f"""# {title}
 
-{text} {fitted.step:,} updates with {config.batch} of them each. Only simulated events were seen: scores of real ones are
-not calibrated. Weights are under the licence of this package.
+{text} {fitted.step:,} updates with {config.batch} of them each. Only simulated events were seen: scores of real ones
+are not calibrated. Weights are under the licence of this package.
 
 ## Held out
 
