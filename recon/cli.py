@@ -101,6 +101,10 @@ COMMANDS = {
         "recon.tagging.commands.export:export",
         "write a jet tagger as an artefact for serving, or as ONNX",
     ),
+    ("export", "backbone"): (
+        "recon.nn.commands:export",
+        "write a network for images, featurizer and classifier, as artefacts",
+    ),
     ("export", "resnet50"): (
         "recon.nn.commands:export",
         "write ResNet-50, featurizer and classifier, as artefacts",

@@ -29,6 +29,7 @@ IMPORTERS = {
     "pythia8mc": ("recon/sim/",),
     "acts": ("recon/sim/",),
     "onnx": ("recon/io/weights",),
+    "h5py": ("recon/io/weights_h5.py",),
 }
 
 
