@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import awkward as ak
 import numpy as np
@@ -18,10 +18,18 @@ from recon.io.root_pfnano import GROUP_EVENTS, TREE
 JETS = "FatJet"
 COUNTER = "nFatJet"
 _OTHER_TREES = ("Runs", "LuminosityBlocks")
+_NUMBERS = ("run", "luminosityBlock", "event")
+
+Keep = Literal["all", "jets"]
 
 
 def write_pfnano_scores(
-    source: str | Path, output: str | Path, scores: Iterable[Float32[np.ndarray, "j k"]], names: Sequence[str]
+    source: str | Path,
+    output: str | Path,
+    scores: Iterable[Float32[np.ndarray, "_ k"]],
+    names: Sequence[str],
+    *,
+    keep: Keep = "all",
 ) -> tuple[int, list[str]]:
     """Copy PFNano and add a branch of its AK8 jets for every class.
 
@@ -30,6 +38,8 @@ def write_pfnano_scores(
         output: file to create or replace; it appears under its name only when all events are in.
         scores: probabilities of the classes, in pieces of any length, of all jets in the order of the file.
         names: of the branches behind `FatJet_`, one a class.
+        keep: every branch, or those of AK8 jets and the numbers of the event; setting up a file of the thousands of
+            branches that NanoAOD has takes ten seconds.
 
     Returns:
         The number of jets, and the names of what could not be copied.
@@ -46,16 +56,15 @@ def write_pfnano_scores(
         held = [str(name) for name in root_file.guarded(tree.keys, source, "branch names")]
         if taken := sorted(set(added) & set(held)):
             raise DataError(f"{source}: there is a branch {taken[0]!r} already; choose another name")
-        left_out = _copy(
-            copy, tree, source, dict.fromkeys(added, COUNTER), lambda part: supply.columns(part, added)
-        )
-        for name in _OTHER_TREES:
+        wanted = [name for name in held if keep == "all" or name in _NUMBERS or name.startswith(f"{JETS}_")]
+        left_out = _copy(copy, tree, source, wanted, added, lambda part: supply.columns(part, added))
+        for name in _OTHER_TREES if keep == "all" else ():
             if name in file:
-                left_out += [
-                    f"{name}: {branch}" for branch in _copy(copy, file[name], source, {}, lambda _: {})
-                ]
-        kept = {TREE, *_OTHER_TREES}
-        left_out += [key for key in file.keys(recursive=False, cycle=False) if key not in kept]
+                names_left = _copy(copy, file[name], source, file[name].keys(), [], lambda _: {})
+                left_out += [f"{name}: {branch}" for branch in names_left]
+        if keep == "all":
+            kept = {TREE, *_OTHER_TREES}
+            left_out += [key for key in file.keys(recursive=False, cycle=False) if key not in kept]
         supply.finish()
     return supply.given, left_out
 
@@ -94,16 +103,24 @@ class _Supply:
             raise DataError(f"{self._source}: there are scores of {rest} jets too many")
 
 
-def _copy(copy: Any, tree: Any, source: Path, added: dict[str, str], more: Any) -> list[str]:
-    """Write a tree with all of its branches of numbers and lists of numbers, and those of `more`."""
-    types, counters = _types(tree)
-    left_out = [name for name in tree.keys() if name not in types and name not in counters.values()]  # noqa: SIM118
-    counters |= added
-    declared = types | dict.fromkeys(added, "var * float32")
+def _copy(
+    copy: Any, tree: Any, source: Path, wanted: Iterable[str], added: Sequence[str], more: Any
+) -> list[str]:
+    """Write a tree with those of the branches that are numbers or lists of numbers, and lists that `more` gives.
+
+    Returns:
+        The branches that are neither.
+    """
+    wanted = list(wanted)
+    types, counters = _types(tree, set(wanted))
+    left_out = [name for name in wanted if name not in types and name not in counters.values()]
+    counters |= dict.fromkeys(added, COUNTER)
+    # Type objects, because awkward takes 25 ms to read a type from a string.
+    declared = types | dict.fromkeys(added, ak.types.ListType(ak.types.NumpyType("float32")))
     # Counters are branches of their own in the copy as in the original.
     new = copy.mktree(
         tree.name,
-        dict.fromkeys(dict.fromkeys(counters.values()), "int32") | declared,
+        dict.fromkeys(counters.values(), ak.types.NumpyType("int32")) | declared,
         counter_name=lambda column: counters[column],
     )
     for low in range(0, tree.num_entries, GROUP_EVENTS):
@@ -115,19 +132,23 @@ def _copy(copy: Any, tree: Any, source: Path, added: dict[str, str], more: Any) 
     return left_out
 
 
-def _types(tree: Any) -> tuple[dict[str, str], dict[str, str]]:
+def _types(tree: Any, wanted: set[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """Types of the branches that can be copied, and the branch that counts each list."""
-    types, counters = {}, {}
+    types: dict[str, Any] = {}
+    counters: dict[str, str] = {}
     for branch in tree.branches:
-        name, interpretation = str(branch.name), branch.interpretation
+        name = str(branch.name)
+        if name not in wanted:
+            continue
+        interpretation = branch.interpretation
         dtype = getattr(interpretation, "to_dtype", None)
         if dtype is not None and dtype.subdtype is None and dtype.names is None:
-            types[name] = dtype.newbyteorder("=").name
+            types[name] = ak.types.NumpyType(dtype.newbyteorder("=").name)
             continue
         content: Any = getattr(getattr(interpretation, "content", None), "to_dtype", None)
         leaf = branch.member("fLeaves")[0].member("fLeafCount") if content is not None else None
         if leaf is not None and content.subdtype is None:
-            types[name] = f"var * {content.newbyteorder('=').name}"
+            types[name] = ak.types.ListType(ak.types.NumpyType(content.newbyteorder("=").name))
             counters[name] = str(leaf.member("fName"))
     for counter in set(counters.values()):
         types.pop(counter, None)

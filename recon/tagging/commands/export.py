@@ -9,16 +9,18 @@ from rich.console import Console
 from tyro.conf import arg
 
 from recon.errors import ConfigError
+from recon.io.weights import model_directory
 from recon.tagging.export import BATCHES, export_deepak8, export_particle_net
 from recon.tagging.export_onnx import write_onnx
 from recon.tagging.importing import load_pretrained
 from recon.tagging.models import TaggingModel, kind_of, load_tagging_model
 from recon.tagging.particle_net import ParticleNet
+from recon.tagging.shipped import CHECKPOINTS, DEFAULT, WEIGHT_FILES, load_model
 
 
 def export(
     *,
-    model: Path,
+    model: str = DEFAULT,
     kind: str | None = None,
     output: Annotated[Path, arg(aliases=["-o"])] = Path("models"),
     name: str | None = None,
@@ -30,8 +32,9 @@ def export(
     """Write a DeepAK8 or a ParticleNet as artefact `<name>`, or as the file `<name>.onnx`.
 
     Args:
-        model: directory of a trained model, or a file of CMS (.onnx) or weaver (.pt).
-        kind: of the network in such a file: deepak8, deepak8-md, particlenet.
+        model: a shipped model, the directory of your own, or a file of CMS (.onnx) or weaver (.pt).
+        kind: of the network in such a file: deepak8, deepak8-md, particlenet; found out if not given, together with
+            what it reads, from CMS's preprocess.json beside it or by the rules of JetClass.
         output: the model repository, or the folder of the file.
         name: of the artefact or the file; the kind by default.
         format: what to write.
@@ -54,13 +57,14 @@ def export(
     Console(soft_wrap=True, markup=False, highlight=False).print(f"written: {target}")
 
 
-def _load(path: Path, kind: str | None) -> TaggingModel:
-    if path.is_dir():
-        return load_tagging_model(path)
+def _load(name: str, kind: str | None) -> TaggingModel:
+    path = Path(name)
+    if path.suffix not in WEIGHT_FILES or path.is_dir():
+        return load_tagging_model(model_directory(name, CHECKPOINTS))
+    if kind is None:
+        return load_model(path).model
     if not path.is_file():
         raise ConfigError(f"there is no model {path}: it is neither a directory nor a file")
-    if kind is None:
-        raise ConfigError(f"{path} is a file of others: say with --kind which network it holds")
     known = kind_of(kind)
     network = load_pretrained(path, kind)
     labels = known.labels if len(known.labels) == network.config.classes else ()

@@ -30,7 +30,7 @@ from recon.errors import ConfigError, DataError
 from recon.io.jet_columns import with_columns
 from recon.io.jets import is_parquet, read_jet_metadata, write_jets
 from recon.io.metadata import OWN
-from recon.io.root_pfnano_scores import write_pfnano_scores
+from recon.io.root_pfnano_scores import Keep, write_pfnano_scores
 from recon.tagging.commands.options import ModelName, load, missing_inputs, tell_inputs
 from recon.tagging.features import InputReport
 from recon.tagging.pipeline import (
@@ -51,6 +51,7 @@ def reconstruct(
     output: Output,
     model: ModelName = DEFAULT,
     layout: Literal["ttree", "rntuple"] = "ttree",
+    keep: Keep = "all",
     server: Server = None,
     served: str | None = None,
     fallback: Fallback = None,
@@ -66,6 +67,7 @@ def reconstruct(
         output: file to write: parquet if it ends in .parquet, else ROOT.
         model: the tagger; with --server the one whose inputs are computed here.
         layout: TTree or RNTuple; copies of PFNano are TTrees.
+        keep: of PFNano: every branch, or those of AK8 jets and the numbers of the event, which is quicker.
         server: runs the network in the place of this process.
         served: name of the model on the server; the kind of the network by default, as `recon export tagging` has it.
         fallback: what to ask when every server fails.
@@ -78,6 +80,8 @@ def reconstruct(
     if served is not None and server is None:
         raise ConfigError(f"--served {served} goes with --server")
     source = open_jets(file)
+    if keep != "all" and not source.nano:
+        raise ConfigError(f"--keep {keep} goes with PFNano; of {file} every branch is kept")
     if source.nano and (is_parquet(output) or layout != "ttree"):
         raise ConfigError(f"{file} is PFNano, of which a copy is a TTree; given is {output} as {layout}")
     tagger = load(model)
@@ -95,7 +99,7 @@ def reconstruct(
             tagged = stack.enter_context(closing(remote))
         origin = {"server": server} if server else {"model": model}
         metadata = {"program": f"recon {__version__}", "input": str(file), "tagger": tagger.name, **origin}
-        left_out = write_scores(source, output, seen.watched(tagged, report), tagger, layout, metadata)
+        left_out = write_scores(source, output, seen.watched(tagged, report), tagger, layout, keep, metadata)
     _tell(seen, source, output, left_out)
     write_json(json, metadata | seen.summary() | {"not_copied": left_out, "output": str(output)})
 
@@ -144,13 +148,14 @@ def write_scores(
     tagged: Iterator[tuple[Any, TaggedJets]],
     tagger: Tagger,
     layout: Literal["ttree", "rntuple"],
+    keep: Keep,
     metadata: dict[str, Any],
 ) -> list[str]:
     """Write a file of jets with their scores; returns the names of what could not be copied."""
     names = branch_names(tagger)
     if source.nano:
         scores = (jets.scores for _, jets in tagged)
-        return write_pfnano_scores(source.path, output, scores, names)[1]
+        return write_pfnano_scores(source.path, output, scores, names, keep=keep)[1]
 
     def tables() -> Iterator[Any]:
         for table, jets in tagged:
