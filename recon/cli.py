@@ -69,6 +69,14 @@ COMMANDS = {
         "recon.hgcal_clustering.commands.train:train",
         "tune the clustering of showers, or train its network",
     ),
+    ("reconstruct", "nova"): (
+        "recon.tagging.commands.reconstruct_neutrino:reconstruct",
+        "classify every neutrino event in a file",
+    ),
+    ("export", "nova"): (
+        "recon.tagging.commands.export_neutrino:export",
+        "write the classifier of neutrino events as two artefacts",
+    ),
     ("train", "jet-images"): (
         "recon.tagging.commands.train_jet_images:train",
         "train a jet tagger on images of jets",
