@@ -24,6 +24,10 @@ COMMANDS = {
         "recon.hgcal_clustering.commands.demo:demo",
         "particles to showers in the HGCAL, with pictures, in a minute",
     ),
+    ("demo", "nova"): (
+        "recon.tagging.commands.demo_neutrino:demo",
+        "neutrino events to classes by two served models, with pictures",
+    ),
     ("simulate", "tracking"): (
         "recon.tracking.commands.simulate:simulate",
         "make collisions and the hits they leave",
