@@ -14,7 +14,7 @@ from recon.tagging.labels import NEUTRINO_MODES
 
 QE, RES, DIS = range(len(NEUTRINO_MODES))
 DELTA_SHARE, DELTA_MASS, DELTA_WIDTH = 0.8, 1.232, 0.117
-"""Of the resonances; the others are heavier. GeV."""
+"""Share of the resonances before the edges of its line are cut; the others are heavier. GeV."""
 RESONANCE_MASS2 = 1.05**2
 """Of the dipole in Q^2, GeV^2."""
 DIS_LEAST_W, DIS_LEAST_Q2 = 1.7, 0.15

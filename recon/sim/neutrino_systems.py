@@ -28,6 +28,7 @@ TYPICAL_TRANSVERSE = 0.35
 """Mean transverse momentum of hadrons in strings, GeV."""
 BARYON_BACKWARD = 0.8
 """Probability that the nucleon is the slowest of the hadrons along the momentum transfer."""
+_ROUNDS = 3
 
 
 @compiled
@@ -120,28 +121,43 @@ def fill_phase_space(stack: Stack, n: int, mass: float, axis: Vector, limited: b
         energy = math.sqrt(p[0] * p[0] + p[1] * p[1] + p[2] * p[2])
         qx, qy, qz, _ = boosted((p[0], p[1], p[2]), energy, -px / e, -py / e, -pz / e)
         p[0], p[1], p[2] = qx * scale, qy * scale, qz * scale
-    if limited:
-        _limit_transverse(stack, n, axis)
     _scale_to_mass(stack, n, mass, rest)
+    if limited:
+        for _ in range(_ROUNDS):
+            # Scaling to the mass makes transverse momenta grow again, each time by less.
+            _limit_transverse(stack, n, axis)
+            _scale_to_mass(stack, n, mass, rest)
+        _turn_baryon_back(stack, n, axis)
+        _scale_to_mass(stack, n, mass, rest)
     return True
 
 
 @compiled
 def _limit_transverse(stack: Stack, n: int, axis: Vector) -> None:
+    """Make all transverse momenta smaller by one factor, so that their mean is at most the typical one."""
     products = stack.product
-    mean, slowest, least = 0.0, 0, 1e9
+    mean = 0.0
     for i in range(n):
         p = products[i]
         along = p[0] * axis[0] + p[1] * axis[1] + p[2] * axis[2]
         mean += math.sqrt(max(p[0] * p[0] + p[1] * p[1] + p[2] * p[2] - along * along, 0.0)) / n
-        if along < least:
-            slowest, least = i, along
     shrink = min(1.0, TYPICAL_TRANSVERSE / max(mean, 1e-9))
     for i in range(n):
         p = products[i]
         along = p[0] * axis[0] + p[1] * axis[1] + p[2] * axis[2]
         for j in range(3):
             p[j] = shrink * p[j] + (1.0 - shrink) * along * axis[j]
+
+
+@compiled
+def _turn_baryon_back(stack: Stack, n: int, axis: Vector) -> None:
+    """Let the first product, a nucleon, exchange its momentum with the slowest along the axis."""
+    products = stack.product
+    slowest, least = 0, 1e9
+    for i in range(n):
+        along = products[i, 0] * axis[0] + products[i, 1] * axis[1] + products[i, 2] * axis[2]
+        if along < least:
+            slowest, least = i, along
     if slowest and uniform(stack.random) < BARYON_BACKWARD:
         for j in range(3):
             products[0, j], products[slowest, j] = products[slowest, j], products[0, j]
