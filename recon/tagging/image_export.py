@@ -12,8 +12,11 @@ from typing import Any
 
 import jax
 
+from recon.errors import ConfigError
 from recon.export import Signature, Tensor, export_model
 from recon.nn.export import module_program
+from recon.tagging.jet_image_network import JetImageNetwork
+from recon.tagging.models import TaggingModel
 
 BATCHES = (1, 8, 64)
 """Padded numbers of images."""
@@ -94,3 +97,46 @@ def export_parts(
         )
         for part, (arrays, program, given, result) in parts.items()
     ]
+
+
+def export_jet_images(
+    directory: Path,
+    model: TaggingModel,
+    *,
+    name: str = "jet-image",
+    version: str = "1",
+    batches: Sequence[int] = BATCHES,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write `<name>_featurizer`, images of jets to features, and `<name>_classifier`, features to probabilities.
+
+    Args:
+        directory: the model repository.
+        model: of kind "jet-image".
+        name: of the artefacts.
+        version: of both artefacts.
+        batches: padded numbers of jets.
+        overwrite: replace artefacts of these names and version.
+
+    Returns:
+        Both folders, the featurizer's first.
+
+    Raises:
+        ConfigError: the model is another network, or an artefact exists.
+    """
+    if not isinstance(model.network, JetImageNetwork):
+        raise ConfigError(f"export_jet_images was given a {type(model.network).__name__}")
+    config = model.network.config.network
+    return export_parts(
+        directory,
+        model.network,
+        name=name,
+        labels=model.labels,
+        image=(*config.image, config.views),
+        features=config.features,
+        description=f"AK8 jets by images of {config.image[0]} pixels a side",
+        card=model.card,
+        version=version,
+        batches=batches,
+        overwrite=overwrite,
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -22,7 +23,7 @@ from recon.tagging.features import make_jets
 from recon.tagging.features_cache import cached_features, features_key
 from recon.tagging.image_training import SAMPLE, ImageTraining, Say, card, measured, parameters
 from recon.tagging.jet_image_network import JetImageNetwork, JetImageNetworkConfig
-from recon.tagging.jet_images import IMAGE_INPUTS, jet_images
+from recon.tagging.jet_images import IMAGE_INPUTS, draw_jets
 from recon.tagging.labels import GROUPS, LABELS, discriminant, label_index
 from recon.tagging.models import TaggingModel, load_tagging_model, save_tagging_model
 from recon.tagging.shipped import described
@@ -129,8 +130,8 @@ def _initial(config: JetImageTraining, sample: Jets) -> JetImageNetwork:
         if found
         else JetImageNetworkConfig(pixels=config.pixels, channels=config.channels, blocks=config.blocks)
     )
-    draw = jax.jit(lambda jets: jet_images(jets.candidates, jets.candidate_valid, shape.image).pixels)
-    shape = dataclasses.replace(shape, **measured(shape.network, np.asarray(draw(sample))))
+    images = draw_jets(jnp.asarray(sample.candidates), jnp.asarray(sample.candidate_valid), shape.image)
+    shape = dataclasses.replace(shape, **measured(shape.network, np.asarray(images)))
     network = JetImageNetwork(shape, rngs=nnx.Rngs(config.seed))
     return set_model_arrays(network, model_arrays(found)) if found else network
 
@@ -187,16 +188,20 @@ def _train_classifier(
     network = _load(config.initial)
     network.eval()
     say(f"features of {len(jets.label):,} jets by the featurizer of {config.initial}")
-    program = nnx.jit(
-        lambda featurizer, some: featurizer(
-            jet_images(some.candidates, some.candidate_valid, network.config.image).pixels
+    program = nnx.jit(lambda featurizer, images: featurizer(images))
+
+    def compute(rows: np.ndarray) -> np.ndarray:
+        some = take(jets, rows)
+        images = draw_jets(
+            jnp.asarray(some.candidates), jnp.asarray(some.candidate_valid), network.config.image
         )
-    )
+        return np.asarray(program(network.featurizer, images))
+
     features = cached_features(
         config.output / "features.npz",
         features_key(network.featurizer, (jets.candidates, jets.candidate_valid)),
         len(jets.label),
-        lambda rows: np.asarray(program(network.featurizer, take(jets, rows))),
+        compute,
     )
     label = jets.label[used]
     fitted = fit_classifier(

@@ -7,6 +7,7 @@ them on the way into the network.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -135,8 +136,16 @@ def turned(
     return jnp.stack([cosine * eta - sine * phi, sine * eta + cosine * phi], -1)
 
 
+@partial(jax.jit, static_argnames="config")
+def draw_jets(
+    candidates: Float32[Array, "j c 3"], valid: Bool[Array, "j c"], config: JetImageConfig
+) -> Float32[Array, "j n n k"]:
+    """The images of jets alone, by a compiled program; see `jet_images`."""
+    return jet_images(candidates, valid, config).pixels
+
+
 def average_image(
     candidates: Float32[Array, "j c 3"], valid: Bool[Array, "j c"], config: JetImageConfig
 ) -> Float32[Array, "n n"]:
     """Mean of the images of some jets, one channel of it."""
-    return jax.jit(lambda x, good: jet_images(x, good, config).pixels[..., 0].mean(0))(candidates, valid)
+    return draw_jets(candidates, valid, config)[..., 0].mean(0)

@@ -5,28 +5,29 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
 
-from recon.engines import Engine
+from recon.engines import Engine, Inputs, Outputs
 from recon.errors import DataError
-from recon.pipeline import Job
+from recon.pipeline import EngineModule, Job
 from recon.tagging.cvn import BATCH, NeutrinoModel
 from recon.tagging.image_export import BATCHES, export_parts
+from recon.tagging.labels import NEUTRINO_LABELS
 from recon.tagging.pixel_maps import images_of
 from recon.types import NeutrinoEvents
 
-FEATURIZER, CLASSIFIER = "nova_featurizer", "nova_classifier"
-"""Names of the artefacts."""
+MODEL = "nova"
+"""Name of the artefacts before the underscore."""
 
 
 def export_neutrino_model(
     directory: Path,
     model: NeutrinoModel,
     *,
-    name: str = "nova",
+    name: str = MODEL,
     version: str = "1",
     batches: Sequence[int] = BATCHES,
     overwrite: bool = False,
@@ -70,56 +71,29 @@ class _Asked(NamedTuple):
     rows: np.ndarray
 
 
-class EventClassifier:
-    """A module of `recon.pipeline.Job`: images to a featurizer, its features to a classifier.
+def _images(asked: _Asked) -> Inputs:
+    return {"image": images_of(asked.events, asked.rows)}
 
-    Args:
-        featurizer: engine of the one artefact.
-        classifier: engine of the other.
-        classes: number of them.
-    """
 
-    def __init__(self, featurizer: Engine, classifier: Engine, classes: int) -> None:
-        self._featurizer, self._classifier, self._classes = featurizer, classifier, classes
-
-    def acquire(self, asked: Any) -> Any:
-        """Send the images of some events."""
-        return self._featurizer.acquire({"image": images_of(asked.events, asked.rows)})
-
-    def produce(self, asked: Any, state: Any) -> Float32[np.ndarray, "e k"]:
-        """Wait for the features, send them on, wait for the probabilities.
-
-        Raises:
-            DataError: the engine answered for other events or other classes.
-        """
-        features = self._featurizer.produce(state)["features"]
-        scores = self._classifier.produce(self._classifier.acquire({"features": features}))["scores"]
-        wanted = (len(asked.rows), self._classes)
-        if scores.shape != wanted:
-            raise DataError(f"output 'scores' of the engine has shape {scores.shape}; {wanted} is needed")
-        return scores
-
-    def cancel(self, state: Any) -> None:
-        """Give the call up."""
-        state.cancel()
+def _scores(asked: _Asked, outputs: Outputs) -> Float32[np.ndarray, "e k"]:
+    scores, wanted = outputs["scores"], (len(asked.rows), len(NEUTRINO_LABELS))
+    if scores.shape != wanted:
+        raise DataError(f"output 'scores' of the engine has shape {scores.shape}; {wanted} is needed")
+    return scores
 
 
 def classify_remotely(
     tables: Iterable[NeutrinoEvents],
-    featurizer: Engine,
-    classifier: Engine,
-    classes: int,
+    engine: Engine,
     *,
     streams: int = 4,
     batch: int = BATCH // 2,
 ) -> Generator[tuple[NeutrinoEvents, Float32[np.ndarray, "e k"]], None, None]:
-    """Tables of events with their scores from engines, several requests on their way at once.
+    """Tables of events with their scores from an engine, several requests on their way at once.
 
     Args:
         tables: of events; cut into requests.
-        featurizer: engine.
-        classifier: engine.
-        classes: number of them.
+        engine: of `recon.tagging.two_part_engine.connect_parts`.
         streams: requests on their way at once.
         batch: most events of a request.
     """
@@ -130,7 +104,7 @@ def classify_remotely(
             for start in range(0, len(rows), batch):
                 yield _Asked(events, rows[start : start + batch])
 
-    job = Job(requests(), {"scores": EventClassifier(featurizer, classifier, classes)}, streams=streams)
+    job = Job(requests(), {"scores": EngineModule(engine, _images, _scores)}, streams=streams)
     parts: list[np.ndarray] = []
     with closing(job.results()) as results:
         for asked, products in results:

@@ -13,7 +13,6 @@ from tyro.conf import arg
 
 from recon.commands import Json, console, progress_bars, write_json
 from recon.display.pixel_maps import Picture, plot_events, write_events_page
-from recon.engines import connect
 from recon.io.root_pixel_maps import read_neutrino_events
 from recon.report import console_table
 from recon.server_process import served_models
@@ -21,8 +20,9 @@ from recon.tagging.commands.evaluate_neutrino import title_of
 from recon.tagging.cvn import DEFAULT, load_model
 from recon.tagging.labels import NEUTRINO_LABELS
 from recon.tagging.neutrino_evaluation import score_events
-from recon.tagging.neutrino_remote import CLASSIFIER, FEATURIZER, classify_remotely, export_neutrino_model
+from recon.tagging.neutrino_remote import MODEL, classify_remotely, export_neutrino_model
 from recon.tagging.pixel_maps import images_of
+from recon.tagging.two_part_engine import connect_parts
 from recon.types import NeutrinoEvents
 
 SAMPLE = Path(__file__).parents[2] / "data" / "neutrinos.root"
@@ -54,11 +54,9 @@ def demo(
     export_neutrino_model(output / "models", network, batches=(8,), overwrite=True)
     with (
         served_models(output / "models") as url,
-        # One engine for each model: they may live on different machines.
-        closing(connect(url, model=FEATURIZER, timeout=PATIENCE_S)) as featurizer,
-        closing(connect(url, model=CLASSIFIER, timeout=PATIENCE_S)) as classifier,
+        closing(connect_parts(url, model=MODEL, timeout=PATIENCE_S)) as engine,
     ):
-        answers = classify_remotely([sample], featurizer, classifier, len(NEUTRINO_LABELS), batch=8)
+        answers = classify_remotely([sample], engine, batch=8)
         scores = np.concatenate([there for _, there in answers])
     here = score_events(sample, network)
     difference = float(np.abs(scores - here).max(initial=0.0))

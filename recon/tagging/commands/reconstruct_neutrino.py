@@ -25,7 +25,6 @@ from recon.commands import (
     progress_bars,
     write_json,
 )
-from recon.engines import connect
 from recon.io.root_pixel_maps import (
     ScoredEvents,
     count_neutrino_events,
@@ -35,7 +34,8 @@ from recon.io.root_pixel_maps import (
 from recon.tagging.cvn import DEFAULT, load_model
 from recon.tagging.labels import NEUTRINO_LABELS
 from recon.tagging.neutrino_evaluation import losses, score_events
-from recon.tagging.neutrino_remote import classify_remotely
+from recon.tagging.neutrino_remote import MODEL, classify_remotely
+from recon.tagging.two_part_engine import connect_parts
 from recon.types import NeutrinoEvents
 
 
@@ -46,7 +46,7 @@ def reconstruct(
     model: str = DEFAULT,
     layout: Literal["ttree", "rntuple"] = "ttree",
     server: Server = None,
-    served: str = "nova",
+    served: str = MODEL,
     fallback: Fallback = None,
     streams: int = 4,
     token_file: TokenFile = None,
@@ -79,11 +79,8 @@ def reconstruct(
             network = load_model(model)
             scored = ((events, score_events(events, network)) for events in tables)
         else:
-            featurizer, classifier = (
-                stack.enter_context(closing(connect(server, model=f"{served}_{part}", **settings)))
-                for part in ("featurizer", "classifier")
-            )
-            remote = classify_remotely(tables, featurizer, classifier, len(NEUTRINO_LABELS), streams=streams)
+            engine = stack.enter_context(closing(connect_parts(server, model=served, **settings)))
+            remote = classify_remotely(tables, engine, streams=streams)
             scored = stack.enter_context(closing(remote))
         write_neutrino_events(
             output, _counted(scored, counts, total, report), layout=layout, metadata=metadata
