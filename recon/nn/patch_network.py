@@ -263,16 +263,18 @@ def with_measured_cells(
 
 
 class PatchClassifier(nnx.Module):
-    """Features to logits."""
+    """Features to logits; sums and counts differ by little, so that all features are brought to one width first."""
 
     def __init__(self, config: PatchNetworkConfig, *, rngs: nnx.Rngs) -> None:
+        self.norm = _norm(config.features, rngs)
         self.hidden = _linear(config.features, config.hidden, rngs)
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
         self.output = nnx.Linear(config.hidden, config.classes, rngs=rngs)
 
     def __call__(self, features: Float32[Array, "b f"]) -> Float32[Array, "b k"]:
         """Logits of the classes."""
-        logits: Array = self.output(self.dropout(jax.nn.relu(self.hidden(features))))
+        hidden = jax.nn.relu(self.hidden(self.norm(features)))
+        logits: Array = self.output(self.dropout(hidden))
         return logits
 
 

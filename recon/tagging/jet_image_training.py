@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,9 @@ from recon.nn.patch_network import PatchClassifier
 from recon.tagging.features import make_jets
 from recon.tagging.features_cache import cached_features, features_key
 from recon.tagging.image_training import SAMPLE, ImageTraining, Say, card, measured, parameters
+from recon.tagging.inputs import JetInputs
 from recon.tagging.jet_image_network import JetImageNetwork, JetImageNetworkConfig
-from recon.tagging.jet_images import IMAGE_INPUTS, draw_jets
+from recon.tagging.jet_images import ABSOLUTE_INPUTS, IMAGE_INPUTS, draw_jets
 from recon.tagging.labels import GROUPS, LABELS, discriminant, label_index
 from recon.tagging.models import TaggingModel, load_tagging_model, save_tagging_model
 from recon.tagging.shipped import described
@@ -40,6 +41,8 @@ from recon.train.sampling import Sampler, take, validation_split
 from recon.types import Jets
 
 KIND = "jet-image"
+SCALES = {"absolute": ABSOLUTE_INPUTS, "share": IMAGE_INPUTS}
+"""What pixels are in units of."""
 COLUMNS = ("part_px", "part_py", "part_deta", "part_dphi", "jet_pt", "jet_label")
 """What is read of a file."""
 
@@ -50,11 +53,13 @@ class JetImageTraining(ImageTraining):
 
     Attributes:
         pixels: of every side of the image.
+        scale: pixels hold pT / 500 GeV, from which the network learns the mass, or the share of the jet's pT.
         smear: standard deviation of the transverse momentum of a candidate in training, relative.
         drop: fraction of the candidates that are left out in training.
     """
 
     pixels: int = 80
+    scale: Literal["absolute", "share"] = "absolute"
     smear: float = 0.05
     drop: float = 0.04
 
@@ -74,7 +79,8 @@ def train(config: JetImageTraining, say: Say = lambda _: None) -> tuple[TaggingM
         ConfigError: class weights of another number of classes, or an initial model of another kind.
     """
     config.weights_of(len(LABELS))
-    jets = read_labelled_jets(config.train, say)
+    inputs = SCALES[config.scale]
+    jets = read_labelled_jets(config.train, inputs, say)
     used, held = validation_split(len(jets.label), config.validation, config.seed)
     held = held[: config.validation_rows]
     say(f"{len(used):,} jets to train on, {len(held):,} held out")
@@ -85,15 +91,20 @@ def train(config: JetImageTraining, say: Say = lambda _: None) -> tuple[TaggingM
         f"{network.config.pixels} pixels a side of +-{network.config.half_width:g} in eta and phi, with the classes of "
         f"DeepAK8. Trained on {len(used):,} jets of `recon simulate jets`."
     )
-    capacities = (IMAGE_INPUTS.n_candidates, 0)
+    capacities = (inputs.n_candidates, 0)
     text = card("Images of jets", text, config, fitted)
-    model = TaggingModel(KIND, network, LABELS, capacities, described(IMAGE_INPUTS), text)
+    model = TaggingModel(KIND, network, LABELS, capacities, described(inputs), text)
     save_tagging_model(config.output / "model", model)
     return model, fitted
 
 
-def read_labelled_jets(files: tuple[Path, ...], say: Say = lambda _: None) -> Jets:
+def read_labelled_jets(files: tuple[Path, ...], inputs: JetInputs, say: Say = lambda _: None) -> Jets:
     """Leading candidates of all jets of some files, and their labels.
+
+    Args:
+        files: jets, as ROOT or parquet.
+        inputs: what is read of a jet.
+        say: told what was left out.
 
     Raises:
         DataError: there are none, or one has no label.
@@ -101,7 +112,7 @@ def read_labelled_jets(files: tuple[Path, ...], say: Say = lambda _: None) -> Je
     parts, dropped, candidates = [], 0, 0
     for file in files:
         for table in read_jets(file, COLUMNS):
-            jets, report = make_jets(jet_columns(table), IMAGE_INPUTS)
+            jets, report = make_jets(jet_columns(table), inputs)
             parts.append(jets)
             dropped, candidates = dropped + report.candidates_dropped, candidates + report.candidates
     if not parts:
@@ -109,7 +120,7 @@ def read_labelled_jets(files: tuple[Path, ...], say: Say = lambda _: None) -> Je
     joined = Jets(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     if not ((joined.label >= 0) & (joined.label < len(LABELS))).all():
         raise DataError(f"{', '.join(map(str, files))}: branch jet_label must be 0 to {len(LABELS) - 1}")
-    say(f"{dropped:,} of {candidates:,} candidates beyond the leading {IMAGE_INPUTS.n_candidates} left out")
+    say(f"{dropped:,} of {candidates:,} candidates beyond the leading {inputs.n_candidates} left out")
     return joined
 
 

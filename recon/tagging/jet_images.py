@@ -6,6 +6,7 @@ them on the way into the network.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -36,6 +37,22 @@ IMAGE_INPUTS = JetInputs(
 """What an image is made of, as `recon.tagging.features.make_jets` computes it: leading candidates, kept by pT."""
 
 
+REFERENCE_PT = 500.0
+"""GeV; what absolute images are in units of."""
+
+ABSOLUTE_INPUTS = JetInputs(
+    candidates=FeatureTable(
+        features=(
+            *IMAGE_INPUTS.candidates.features[:2],
+            Feature(column="part_pt_log", mean=math.log(REFERENCE_PT), replace=NOTHING),
+        )
+    ),
+    n_candidates=IMAGE_INPUTS.n_candidates,
+)
+"""The same with pT of candidate / 500 GeV in place of the share: such an image knows the scale, hence the mass, of its
+jet."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class JetImageConfig:
     """How jets become images.
@@ -61,7 +78,8 @@ class JetImages(NamedTuple):
     """Images of jets, and what is not on them.
 
     Attributes:
-        pixels: sum of pT of candidate / pT of jet in every pixel; rows by rising eta, columns by rising phi.
+        pixels: sum of pT of candidate / pT of jet (or 500 GeV) in every pixel; rows by rising eta, columns by rising
+            phi.
         outside: the same sum over the candidates outside the window.
     """
 
@@ -76,7 +94,7 @@ def jet_images(
 
     Args:
         candidates: distance from the axis in eta and in phi (rad), logarithm of pT of candidate / pT of jet; as
-            `IMAGE_INPUTS` gives them.
+            `IMAGE_INPUTS` or `ABSOLUTE_INPUTS` gives them.
         valid: false for padding.
         config: size of the image.
 

@@ -13,7 +13,7 @@ from flax import nnx
 from recon.errors import ConfigError
 from recon.nn.patch_network import PatchNetwork, PatchNetworkConfig, patches_of, with_measured_cells
 from tests.reference import patches as twin
-from tests.reference.tagging import dense, relu
+from tests.reference.tagging import dense, norm, relu
 
 SMALL = PatchNetworkConfig(
     image=(20, 12),
@@ -71,10 +71,8 @@ def test_as_the_twin(network):
     for row in range(len(given)):
         expected = twin.features(network.featurizer, np.asarray(given[row]))
         np.testing.assert_allclose(found[row], expected, rtol=2e-4, atol=2e-5)
-        logits = dense(
-            network.classifier.output,
-            relu(dense(network.classifier.hidden, np.asarray(found[row], np.float64))),
-        )
+        standard = norm(network.classifier.norm, np.asarray(found[row], np.float64))
+        logits = dense(network.classifier.output, relu(dense(network.classifier.hidden, standard)))
         np.testing.assert_allclose(scores[row], logits, rtol=1e-4, atol=1e-5)
 
 
