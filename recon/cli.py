@@ -81,6 +81,10 @@ COMMANDS = {
         "recon.tagging.commands.export_neutrino:export",
         "write the classifier of neutrino events as two artefacts",
     ),
+    ("display", "jet-images"): (
+        "recon.tagging.commands.display_jet_images:display",
+        "draw the mean image of jets of every kind",
+    ),
     ("train", "jet-images"): (
         "recon.tagging.commands.train_jet_images:train",
         "train a jet tagger on images of jets",
