@@ -129,6 +129,14 @@ COMMANDS = {
         "recon.tracking.commands.bench:bench",
         "cost against hits, efficiency against CPU time",
     ),
+    ("demo", "jets"): (
+        "recon.tagging.commands.demo:demo",
+        "collisions to tagged jets, with a picture, in a minute",
+    ),
+    ("display", "jets"): (
+        "recon.tagging.commands.display:display",
+        "draw a jet, its particles and its scores, as PNG and as a page",
+    ),
 }
 """Where each command lives; nothing is imported before it is called."""
 

@@ -164,6 +164,24 @@ def _sculpting(result: TaggerResult) -> Sculpting | None:
     return mass_sculpting(result.sample.mass, result.score, background, SCULPTING_MISTAG)
 
 
+def sculpting_by_chance(sculpting: Sculpting | None) -> float:
+    """Divergence that a cut at random would be expected to show, with as many jets on both sides.
+
+    For small differences the divergence is an eighth of their chi-squared distance, over log 2 for bits, and chance
+    makes that the number of free bins for every jet of a side.
+
+    Returns:
+        NaN where nothing passes or fails.
+    """
+    if sculpting is None:
+        return np.nan
+    passed, failed = float(sculpting.passed.sum()), float(sculpting.failed.sum())
+    if not (passed and failed):
+        return np.nan
+    free = int(((sculpting.passed + sculpting.failed) > 0).sum()) - 1
+    return free * (1 / passed + 1 / failed) / (8 * np.log(2))
+
+
 def balanced(signal: Bool[np.ndarray, " j"]) -> Int64[np.ndarray, " n"]:
     """Rows of as many jets of the signal as of the background, spread evenly over the sample.
 

@@ -9,7 +9,7 @@ JSON layout (schema `recon.tagging.report/1`; what was not measured is null, nev
     "rejections": {"0.3": {value, low, high}, "0.5": {...}},        # 1 / mistag; one sigma, binomial; null is infinite
     "working_points": [{name, threshold, "mistag": {passed, total, value, low, high}, "efficiency": {...}}],
     "bins": {"pt": {"medium": {"efficiency": {edges, passed, total, outside}, "mistag": {...}}, ...}, "pileup": {}},
-    "sculpting": {divergence, mistag, edges, passed, failed, outside},
+    "sculpting": {divergence, by_chance, mistag, edges, passed, failed, outside},
     "calibration": {temperature, error_before, error_after},        # expected calibration error
     "accuracy": {passed, total, value, low, high}, "confusion": {"labels", "counts"}, "unknown_class": count,
     "inputs": {jets, empty, candidates, candidates_dropped, jets_over_capacity, vertices_dropped, replaced},
@@ -46,6 +46,7 @@ from recon.tagging.performance import (
     Rejection,
     accuracy,
     measure,
+    sculpting_by_chance,
 )
 from recon.tagging.report_plots import write_plots
 
@@ -57,9 +58,9 @@ Rejection: 1 / fraction of the background that passes at this efficiency of the 
 68.3 %. Working points: loosest cuts with at most 10 % (loose), 1 % (medium) and 0.1 % (tight) of the background; errors
 are Clopper-Pearson intervals of 68.3 %, those of the area are DeLong's.
 Sculpting: Jensen-Shannon divergence, in bits, between the soft-drop masses of the background that passes and that
-fails at a mistag rate of {sculpting:g} %. Calibration error: mean distance between the probability of signal and the
-fraction that is signal, in a sample of as many jets of either; after: with logits divided by the temperature, which is
-fitted on the other half.
+fails at a mistag rate of {sculpting:g} %; by chance: what a cut at random would show with as many jets.
+Calibration error: mean distance between the probability of signal and the fraction that is signal, in a sample of as
+many jets of either; calibrated: with logits divided by the temperature, which is fitted on the other half.
 Accuracy: jets whose likeliest class is the true one. Jets count once each, without weights. CPU time: features and
 network, a jet, on the cores in use.
 """
@@ -108,20 +109,21 @@ def summary_rows(
     """Rows of the summary table: what is measured, and one text a tagger; rows nobody measured are left out."""
     signal = results[0].sample.signal
     counts = f"{int(signal.sum()):,} / {int((~signal).sum()):,}"
-    rows = [("jets, signal / background", [counts] * len(found))]
+    rows = [("signal / background", [counts] * len(found))]
     rows.append(("AUC", [f"{one.auc:.4f} ± {one.auc_error:.4f}" for one in found]))
     for efficiency in EFFICIENCIES:
         texts = [_format_rejection(one.rejections[efficiency]) for one in found]
         rows.append((f"rejection at {100 * efficiency:g} %", texts))
     for name, rate in MISTAG_RATES.items():
         texts = [_point(one, name, lambda point: format_ratio(point.efficiency)) for one in found]
-        rows.append((f"efficiency, {name} ({100 * rate:g} %)", texts))
+        rows.append((f"{name}, {100 * rate:g} % mistag", texts))
         rows.append(
             (f"cut, {name}", [_point(one, name, lambda point: f"{point.threshold:.5g}") for one in found])
         )
     rows.append(("accuracy", [format_ratio(accuracy(one)) for one in found]))
     sculpting = [one.sculpting.divergence if one.sculpting is not None else math.nan for one in found]
     rows.append(("mass sculpting [bit]", [format_number(value) for value in sculpting]))
+    rows.append(("  by chance", [format_number(sculpting_by_chance(one.sculpting)) for one in found]))
     rows += _calibration_rows(found)
     rows.append(("CPU time per jet [ms]", [format_number(1e3 * result.cpu_seconds) for result in results]))
     rows += _input_rows(results)
@@ -133,7 +135,7 @@ def _calibration_rows(found: Sequence[Performance]) -> list[tuple[str, list[str]
     return [
         ("calibration error", ["-" if one is None else format_number(one.before.error) for one in each]),
         (
-            "calibration error, after",
+            "calibrated error",
             ["-" if one is None or one.after is None else format_number(one.after.error) for one in each],
         ),
         ("temperature", ["-" if one is None else format_number(one.temperature) for one in each]),
@@ -239,6 +241,7 @@ def _sculpting_json(found: Performance) -> dict[str, Any] | None:
     )
     return {
         "divergence": finite(found.sculpting.divergence),
+        "by_chance": finite(sculpting_by_chance(found.sculpting)),
         "mistag": SCULPTING_MISTAG,
         "edges": edges,
         "passed": passed,

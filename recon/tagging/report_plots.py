@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.display.axis_ranges import efficiency_range, rate_range
+from recon.display.axis_ranges import rate_range
 from recon.display.classifier import Diagram, Marked, plot_confusion, plot_reliability, plot_roc, plot_shapes
 from recon.display.curves import Points, binomial_points, plot_points
 from recon.metrics import Binned
@@ -94,7 +94,8 @@ def _binned(directory: Path, found: Sequence[Performance], title: str) -> dict[s
 
 
 def _range(points: dict[str, Points], name: str) -> tuple[float, float]:
-    return efficiency_range(points) if name == "efficiency" else rate_range(points)
+    # Taggers differ by any factor in efficiency; their mistag rate is the same by construction.
+    return (0.0, 1.1) if name == "efficiency" else rate_range(points)
 
 
 def _mass(directory: Path, found: Sequence[Performance], question: Question) -> dict[str, Path]:

@@ -22,6 +22,7 @@ from recon.tagging.evaluation import (
     true_classes,
 )
 from recon.tagging.labels import JETCLASS_LABELS, LABELS, discriminant
+from recon.tagging.metrics import mass_sculpting
 from recon.tagging.performance import (
     Rejection,
     accuracy,
@@ -32,6 +33,7 @@ from recon.tagging.performance import (
     edges_of,
     in_bins,
     measure,
+    sculpting_by_chance,
 )
 from recon.tagging.pipeline import tag_jets
 from recon.tagging.report import summary_rows, summary_table, to_json, to_markdown, write_report
@@ -228,6 +230,23 @@ def test_bins_add_up():
     assert in_bins(result(signal, score, pileup=np.zeros(1000)), points, "pileup") == {}
 
 
+def test_sculpting_that_chance_alone_makes():
+    """A cut that knows nothing of the mass: the mean over samples is what is expected of one."""
+    rng = np.random.default_rng(4)
+    signal, found = np.zeros(4000, bool), []
+    for _ in range(60):
+        mass = 30 + 220 * rng.random(4000)
+        found.append(mass_sculpting(mass, rng.random(4000), ~signal, 0.05))
+    mean = np.mean([one.divergence for one in found])
+    assert np.mean([sculpting_by_chance(one) for one in found]) == pytest.approx(mean, rel=0.15)
+    # 22 bins, 200 jets against 3,800.
+    assert sculpting_by_chance(found[0]) == pytest.approx(
+        21 * (1 / 200 + 1 / 3800) / (8 * np.log(2)), rel=0.02
+    )
+    assert np.isnan(sculpting_by_chance(None))
+    assert np.isnan(sculpting_by_chance(found[0]._replace(passed=0 * found[0].passed)))
+
+
 def test_balanced_samples():
     signal = np.array([True] * 3 + [False] * 7)
     rows = balanced(signal)
@@ -317,7 +336,7 @@ def test_rows_of_the_summary(pair):
     found = [measure(one, TOP) for one in pair]
     rows = dict(summary_rows(pair, found))
     signal = int(pair[0].sample.signal.sum())
-    assert rows["jets, signal / background"] == [f"{signal:,} / {3000 - signal:,}"] * 2
+    assert rows["signal / background"] == [f"{signal:,} / {3000 - signal:,}"] * 2
     assert rows["temperature"][1] == "-"
     assert rows["CPU time per jet [ms]"] == ["2", "-"]
     assert rows["inputs missing"] == ["1", "-"]

@@ -12,12 +12,16 @@ import pytest
 from recon.errors import ConfigError, DataError
 from recon.io.jet_columns import jet_columns
 from recon.tagging.commands.options import load
+from recon.tagging.export import export_deepak8, export_particle_net
 from recon.tagging.features import make_jets
 from recon.tagging.inputs import JETCLASS_INPUTS, jetclass_inputs
 from recon.tagging.labels import JETCLASS_LABELS, LABELS
 from recon.tagging.models import TaggingModel, save_tagging_model
+from recon.tagging.particle_net import ParticleNet
 from recon.tagging.particle_transformer import ParticleTransformer
+from recon.tagging.pipeline import tag_jets
 from recon.tagging.preprocess import read_preprocess
+from recon.tagging.remote import pack_jets
 from recon.tagging.shipped import (
     CHECKPOINTS,
     WEIGHT_FILES,
@@ -27,9 +31,11 @@ from recon.tagging.shipped import (
     model_names,
     read_columns,
 )
-from tests.recon.tagging.conftest import N_CANDIDATES, N_VERTICES, SIMULATED
+from serving.artifact import Artifact
+from tests.recon.tagging.conftest import N_CANDIDATES, N_VERTICES, SIMULATED, SMALL
 from tests.recon.tagging.small_jets import make_table
 from tests.recon.tagging.test_networks import make
+from tests.serving.contract import check_artifact
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
@@ -43,6 +49,24 @@ def test_shipped_models_are_small_have_a_card_and_tag_simulated_jets(name):
     assert tagger.model.card.startswith("# ")
     _, report = make_jets(jet_columns(make_table(3, seed=1)), tagger.inputs)
     assert report.missing == ()
+
+
+@pytest.mark.parametrize("name", [*model_names(), *(f"small {kind}" for kind in SMALL)])
+def test_models_as_artefacts_answer_from_features(name, small_models, tmp_path, monkeypatch):
+    """What goes over the wire from a file of jets is answered as in this process, without the model's source."""
+    monkeypatch.setenv("RECON_EXECUTABLES", str(tmp_path / "executables"))
+    tagger = load_model(small_models[name.split()[1]] if name.startswith("small ") else name)
+    writer = export_particle_net if isinstance(tagger.model.network, ParticleNet) else export_deepak8
+    folder = writer(tmp_path, tagger.model, batches=(1, 4))
+    tables = {n: make_table(n, seed=n, candidates=(1, 12)) for n in (1, 2)}
+    requests = [pack_jets(make_jets(jet_columns(t), tagger.inputs)[0], tagger) for t in tables.values()]
+
+    def local(request):
+        return {"scores": tag_jets(tables[len(request["candidates"])], tagger).scores}
+
+    check_artifact(folder, requests, local, rtol=1e-3, atol=1e-5)
+    described_inputs = Artifact(folder).manifest.features
+    assert [table["tensor"] for table in described_inputs] == ["candidates", "vertices"]
 
 
 def test_directory_of_the_user(small_models):
