@@ -30,6 +30,7 @@ IMPORTERS = {
     "acts": ("recon/sim/",),
     "onnx": ("recon/io/weights",),
     "h5py": ("recon/io/weights_h5.py",),
+    "numba": ("recon/sim/compiled.py",),
 }
 
 

@@ -46,7 +46,13 @@ def simulate(
         json: write settings, totals and the rate here.
     """
     config = NeutrinoSimulation(
-        events=events, classes=tuple(classes), seed=seed, min_hits=min_hits, workers=workers
+        events=events,
+        classes=tuple(classes),
+        seed=seed,
+        min_hits=min_hits,
+        # The events do not depend on it: no more than about as many as are wanted.
+        chunk_events=max(10, min(400, events // max(len(classes), 1))),
+        workers=workers,
     )
     metadata = {"program": f"recon {__version__}", "simulation": settings(config)}
     totals = Totals()

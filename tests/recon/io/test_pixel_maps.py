@@ -44,10 +44,9 @@ def test_images_beside_a_loop():
 
 def test_hits_of_one_pixel_add_up():
     events = make_events(2, seed=1, hits=1)
-    doubled = events._replace(
-        offsets=np.array([0, 0, 2]), **{name: np.repeat(getattr(events, name), 2) for name in ("view", "plane", "cell")},
-        charge=np.array([0.01, 0.02], np.float32),
-    )  # fmt: skip
+    twice = {name: np.repeat(getattr(events, name), 2) for name in ("view", "plane", "cell")}
+    charge = np.array([0.01, 0.02], np.float32)
+    doubled = events._replace(offsets=np.array([0, 0, 2]), charge=charge, **twice)
     lit = np.concatenate([part[part > 0] for part in pixel_maps(doubled)[:2]])
     assert lit.tolist() == pytest.approx([127 / 255])
 

@@ -149,8 +149,6 @@ def test_what_is_not_written(tmp_path):
         write_neutrino_events(path, [events, make_events(3, truth=False)])
     with pytest.raises(DataError, match="branch hit_plane is 100"):
         write_neutrino_events(path, [events._replace(plane=np.full_like(events.plane, 100))])
-    with pytest.raises(ConfigError, match="layout is 'tuple'"):
-        write_neutrino_events(path, [events], layout="tuple")
     with pytest.raises(ConfigError, match="the folder"):
         write_neutrino_events(tmp_path / "nowhere" / "events.root", [events])
     assert list(tmp_path.iterdir()) == []

@@ -49,7 +49,7 @@ def test_vertical_flux(energy, flux):
 
 
 def test_integral_flux():
-    # Particle Data Group: 70 vertical muons above 1 GeV/c a m^2 s sr, of which recent measurements find 10 to 15 % less.
+    # Particle Data Group: 70 vertical muons above 1 GeV/c a m^2 s sr; recent measurements find 10 to 15 % less.
     energy = np.geomspace(1.0, 2000, 4000)
     assert np.trapezoid(surface_flux(energy, np.ones_like(energy)), energy) == pytest.approx(
         0.875 * 70, rel=0.06

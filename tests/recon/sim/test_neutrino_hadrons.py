@@ -61,7 +61,7 @@ def many_systems(stack: Stack, baryons: int, n: int, charge: int, total: tuple, 
 def many_strikes(stack: Stack, kind: int, momentum: float, on_carbon: bool, out: np.ndarray) -> int:
     """Counts of every kind, energy with rest masses of mesons, z momentum, after one reaction each."""
     done = 0
-    for i in range(len(out)):
+    for _ in range(len(out)):
         stack.size[0] = 0
         if not strike(stack, kind, (0.0, 0.0, momentum), (0.0, 0.0, 0.0), on_carbon):
             continue

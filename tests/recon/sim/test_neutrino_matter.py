@@ -133,7 +133,7 @@ def test_slow_neutrons_meet_hydrogen():
     rate, hydrogen = hadron_rate(np.array([1e-3, 1e-2]), NEUTRON)
     assert hydrogen[0] > 0.99
     assert 1 / rate[0] < 50
-    # 10 MeV: 0.95 barn on 1.14e-1 mol of hydrogen a gram, half as much again on carbon; within a factor of 1.3 of 13 cm.
+    # 10 MeV: 0.95 barn on 0.11 mol of hydrogen a gram, some more on carbon: within a factor of 1.3 of 13 cm.
     assert 100 < 1 / rate[1] < 170
 
 

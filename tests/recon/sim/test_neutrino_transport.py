@@ -129,7 +129,7 @@ def test_a_muon_leaves_a_minimum_everywhere():
 
 @pytest.mark.parametrize(
     ("kind", "kinetic", "low", "high"),
-    # Protons lose about 8 MeV per binding and to neutrons; pions their rest mass comes on top, or is lost in absorption.
+    # Protons lose energy to binding and to neutrons; the rest mass of pions comes on top, or is lost in absorption.
     [(PROTON, 0.3, 0.35, 0.9), (PI_PLUS, 0.3, 0.6, 1.2), (NEUTRON, 0.3, 0.2, 0.8), (PROTON, 2.0, 0.5, 0.85)],
 )  # fmt: skip
 def test_energy_of_hadrons(stack, kind, kinetic, low, high):
