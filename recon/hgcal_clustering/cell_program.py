@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float32, Int32
 
 from recon.hgcal_clustering.assignment import assign
 from recon.hgcal_clustering.cell_graph import SLOTS, CellGraph, places
+from recon.hgcal_clustering.cell_table import CellTable, cell_table, take
 from recon.ranges import compact
 from recon.types import NOISE, Array, DensityClusters
 
@@ -82,15 +83,28 @@ def cluster_cells(
     *,
     capacity: CellCapacity,
     both: bool,
+    ordered: bool = False,
 ) -> tuple[DensityClusters, NeededCapacity]:
-    """As `clue_cells_padded`, and the lengths that the lists should have had."""
+    """As `clue_cells_padded`, and the lengths that the lists should have had.
+
+    Args:
+        graph: of the calorimeter.
+        cell: see `clue_cells_padded`, as all that follow.
+        energy: GeV.
+        rho_c: GeV.
+        backward: hits of the other endcap.
+        valid: false for padding.
+        capacity: lengths of the lists.
+        both: whether there may be hits in both endcaps.
+        ordered: whether the valid hits come first, in the order of endcap and cell.
+    """
     n = cell.shape[0]
-    hits = _index(graph, cell, energy, backward, valid, both)
-    rows = _take(graph.cells, hits.cell)
+    hits = _index(graph, cell, energy, backward, valid, both, ordered)
+    rows = take(graph.cells, hits.cell)
     own, place = rows[:, :SLOTS], places(rows)
     special = valid & (own[:, -1] < 0)
     # Neighbours by slot, a row of hits a slot: one gather each instead of one for all.
-    around = _take(hits.hit_of, hits.base + jnp.where(own < 0, graph.n_cells, own).T)
+    around = hits.table.find(hits.base + jnp.where(own < 0, graph.n_cells, own).T, n)
     more_hit, n_more = compact(special, capacity.more)
     more = _more_neighbours(graph, hits, own, more_hit)
 
@@ -105,7 +119,7 @@ def cluster_cells(
     if graph.far.shape[0] > 1:
         far_hit, n_far = compact(valid & (nearest < 0) & (rho[:-1] < rho_c), capacity.far)
         nearest = nearest.at[far_hit].set(_far_higher(graph, hits, rho, far_hit), mode="drop")
-    delta = _distance(place, _take(graph.is_tile, hits.cell), nearest)
+    delta = _distance(place, take(graph.is_tile, hits.cell), nearest)
     overflow = (n_more > capacity.more) | (n_far > capacity.far)
     clusters = assign(jnp.where(valid, rho[:-1], 0), delta, nearest, rho_c, valid, overflow)
     return clusters, NeededCapacity(n_more, n_far)
@@ -116,28 +130,23 @@ class _Hits(NamedTuple):
 
     cell: Int32[Array, " n"]
     base: Int32[Array, " n"]
-    hit_of: Int32[Array, " s"]
+    table: CellTable
     weight: Float32[Array, " n1"]
 
     def at(self, rows: Array, cells: Array) -> Array:
         """Hits in cells of the endcap of the hits `rows`; the number of hits where there is none."""
-        return _take(self.hit_of, self.base[rows] + cells)
+        return self.table.find(self.base[rows] + cells, self.cell.shape[0])
 
 
-def _take(table: Array, index: Array) -> Array:
-    """Rows of a table that are known to exist: no look at the sign of the index."""
-    return table.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
-
-
-def _index(graph: CellGraph, cell: Array, energy: Array, backward: Array, valid: Array, both: bool) -> _Hits:
-    """The table from cells to hits."""
-    n, n_slots = cell.shape[0], graph.n_cells + 1
-    base = jnp.where(backward, n_slots, 0) if both else jnp.zeros(n, jnp.int32)
-    place = jnp.where(valid, base + cell, n_slots * (1 + both))
-    empty = jnp.full(n_slots * (1 + both), n, jnp.int32)
-    hit_of = empty.at[place].set(jnp.arange(n, dtype=jnp.int32), mode="drop", unique_indices=True)
+def _index(
+    graph: CellGraph, cell: Array, energy: Array, backward: Array, valid: Array, both: bool, ordered: bool
+) -> _Hits:
+    """The hits and the table of who is where."""
+    n_slots = graph.n_cells + 1
+    base = jnp.where(backward, n_slots, 0) if both else jnp.zeros(cell.shape[0], jnp.int32)
+    table = cell_table(base + cell, valid, n_slots * (1 + both), ordered=ordered)
     weight = jnp.append(jnp.where(valid, energy, 0), 0)
-    return _Hits(jnp.where(valid, cell, 0), base, hit_of, weight)
+    return _Hits(jnp.where(valid, cell, 0), base, table, weight)
 
 
 def _more_neighbours(graph: CellGraph, hits: _Hits, own: Array, rows: Array) -> Int32[Array, "m k"]:
@@ -153,7 +162,7 @@ def _densities(hits: _Hits, around: Array, more_hit: Array, more: Array) -> Floa
 
     def add(table: Array, start: Array) -> Array:
         return jax.lax.fori_loop(
-            0, table.shape[0], lambda slot, total: total + _take(hits.weight, table[slot]), start
+            0, table.shape[0], lambda slot, total: total + take(hits.weight, table[slot]), start
         )
 
     near = add(around, jnp.zeros(hits.cell.shape[0]))
@@ -164,7 +173,7 @@ def _densities(hits: _Hits, around: Array, more_hit: Array, more: Array) -> Floa
 
 def _higher(rho: Array, candidate: Array, row: Array, here: Array) -> Array:
     """Whether candidates (or no hit: a row too many) are of higher density than hits with these rows and densities."""
-    there = _take(rho, candidate)
+    there = take(rho, candidate)
     # No hit has the highest row but a density below any.
     return (there > here) | ((there == here) & (candidate > row))
 
@@ -214,7 +223,7 @@ def _far_of(graph: CellGraph, hits: _Hits, rho: Array, rows: Array) -> Int32[Arr
 
 def _distance(place: Array, is_tile: Array, nearest: Array) -> Float32[Array, " n"]:
     """From every hit to its nearest higher one; mm in silicon, in (eta, phi) in scintillator."""
-    there = _take(place, jnp.maximum(nearest, 0))
+    there = take(place, jnp.maximum(nearest, 0))
     apart = jnp.abs(there - place)
     turn = jnp.where(is_tile, jnp.minimum(apart[:, 1], 2 * jnp.pi - apart[:, 1]), apart[:, 1])
     return jnp.where(nearest < 0, jnp.inf, jnp.sqrt(apart[:, 0] ** 2 + turn**2))

@@ -15,6 +15,7 @@ from jaxtyping import Bool
 from recon.errors import ConfigError
 from recon.hgcal_clustering.cell_graph import CellGraph
 from recon.hgcal_clustering.cell_program import CellCapacity, clue_cells_padded
+from recon.hgcal_clustering.cell_table import cell_table
 from recon.hgcal_clustering.config import HgcalConfig
 from recon.hgcal_clustering.layer_clusters import layer_clusters
 from recon.hgcal_clustering.padded import (
@@ -25,7 +26,7 @@ from recon.hgcal_clustering.padded import (
     multiclusters_padded,
 )
 from recon.hgcal_clustering.tracksters import make_tracksters
-from recon.types import Array, Clusters, DensityClusters, RecHits, Tracksters
+from recon.types import NOISE, Array, Clusters, DensityClusters, RecHits, Tracksters
 
 
 class ChainCapacity(NamedTuple):
@@ -94,9 +95,9 @@ def layer_chain(
 def _cell_twice(n_cells: int, hits: RecHits, backward: Bool[Array, " n"]) -> Bool[Array, ""]:
     """Whether two hits share a cell: one of them finds another number than its own there."""
     row = jnp.arange(len(hits.cell), dtype=jnp.int32)
-    place = jnp.where(hits.valid, hits.cell + backward * n_cells, 2 * n_cells)
-    owner = jnp.zeros(2 * n_cells, jnp.int32).at[place].set(row, mode="drop")
-    return (hits.valid & (owner.at[place].get(mode="fill", fill_value=0) != row)).any()
+    place = jnp.where(hits.valid, hits.cell + backward * n_cells, 0)
+    found = cell_table(place, hits.valid, 2 * n_cells).find(place, NOISE)
+    return (hits.valid & (found != row)).any()
 
 
 def shower_chain(

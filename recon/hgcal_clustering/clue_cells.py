@@ -108,7 +108,7 @@ def _cluster(
     valid = jnp.arange(len(cell)) < n_hits
     side = jnp.zeros(len(cell), bool) if backward is None else backward
     return cluster_cells(
-        graph, cell, energy, rho_c, side, valid, capacity=capacity, both=backward is not None
+        graph, cell, energy, rho_c, side, valid, capacity=capacity, both=backward is not None, ordered=True
     )
 
 

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float32
 
 from recon.errors import ConfigError
-from recon.nn.convolutions import batch_norm, conv
+from recon.nn.convolutions import DepthwiseConv, batch_norm, conv
 
 
 class Stage(NamedTuple):
@@ -96,13 +96,11 @@ class Block(nnx.Module):
 
     def __init__(self, inputs: int, shape: Stage, config: EfficientNetConfig, *, rngs: nnx.Rngs) -> None:
         inner = inputs * shape.expansion
-        convolve = partial(conv, padding="SAME", rngs=rngs)
-        shapes = [] if shape.expansion == 1 else [convolve(inputs, inner, 1)]
-        shapes.append(convolve(inner, inner, shape.size, shape.stride, groups=inner))
-        self.convolutions = nnx.List([*shapes, convolve(inner, shape.outputs, 1)])
-        self.norms = nnx.List(
-            [batch_norm(layer.out_features, config.epsilon, rngs=rngs) for layer in self.convolutions]
-        )
+        wider = [] if shape.expansion == 1 else [conv(inputs, inner, 1, rngs=rngs)]
+        channels = [inner] * (len(wider) + 1) + [shape.outputs]
+        within = DepthwiseConv(inner, shape.size, shape.stride, rngs=rngs)
+        self.convolutions = nnx.List([*wider, within, conv(inner, shape.outputs, 1, rngs=rngs)])
+        self.norms = nnx.List([batch_norm(count, config.epsilon, rngs=rngs) for count in channels])
         self.around = shape.stride == 1 and inputs == shape.outputs
 
     def __call__(self, x: Float32[Array, "b h w c"]) -> Float32[Array, "b H W C"]:

@@ -99,7 +99,7 @@ def export_backbone(
     written = []
     for part, (weights, program), given, result in parts:
         signature = Signature(
-            inputs=(Tensor(name=given, datatype="FP32", shape=("batch", *shapes[given])),),
+            inputs=(Tensor(name=given, datatype="FP32", shape=("batch", *shapes[given]), finite=True),),
             outputs=(Tensor(name=result, datatype="FP32", shape=("batch", *shapes[result])),),
             buckets=tuple({"batch": batch} for batch in batches),
             batched=True,

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from recon.nn.convolutions import max_pool, same_padding
+from recon.nn.convolutions import every_pixel, lax_convolution, max_pool, padded, sum_of_shifted
 from recon.nn.winograd import transform_kernel, winograd_convolution
 
 Layer = dict[str, Any]
@@ -50,16 +49,7 @@ def plain_convolve(
     layer: Layer, x: Float[Array, "b h w i"], stride: int = 1, same: bool = False
 ) -> Float[Array, "b H W o"]:
     """One convolution of XLA's."""
-    kernel = layer["kernel"]
-    y = jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        _padding(x.shape, kernel.shape[0], stride, same),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[3] // kernel.shape[2],
-    )
-    return y + layer["bias"]
+    return lax_convolution(layer["kernel"], x, stride, same) + layer["bias"]
 
 
 def fast_convolve(
@@ -76,58 +66,31 @@ def fast_convolve(
     if "winograd" in layer and stride == 1:
         return winograd_convolution(x, layer["winograd"]) + layer["bias"]
     if kernel.shape[2] == 1 and x.shape[3] > 1:
-        return _within_channels(kernel, x, stride, same) + layer["bias"]
+        return sum_of_shifted(kernel, x, stride, same) + layer["bias"]
     if size == 3 and x.shape[3] >= 16:
         return _by_rows(kernel, x, stride, same) + layer["bias"]
     return plain_convolve(layer, x, stride, same)
 
 
-def _padding(shape: tuple[Any, ...], size: int, stride: int, same: bool) -> list[tuple[int, int]]:
-    if not same:
-        return [(size // 2, size // 2)] * 2
-    return [same_padding(length, size, stride) for length in shape[1:3]]
-
-
-def _padded(x: Array, size: int, stride: int, same: bool) -> Array:
-    return jnp.pad(x, ((0, 0), *_padding(x.shape, size, stride, same), (0, 0)))
-
-
-def _every(x: Array, axis: int, start: int, size: int, stride: int) -> Array:
-    """Pixels that the window's pixel `start` falls on."""
-    count = (x.shape[axis] - size) // stride + 1
-    return jax.lax.slice_in_dim(x, start, start + (count - 1) * stride + 1, stride, axis)
-
-
 def _by_rows(kernel: Array, x: Array, stride: int, same: bool) -> Array:
     """One matrix product for every row of the window."""
     size = kernel.shape[0]
-    x = _padded(x, size, stride, same)
-    beside = jnp.concatenate([_every(x, 2, column, size, stride) for column in range(size)], 3)
+    x = padded(x, size, stride, same)
+    beside = jnp.concatenate([every_pixel(x, 2, column, size, stride) for column in range(size)], 3)
     total: Any = 0
     for row in range(size):
-        part = _every(beside, 1, row, size, stride)
+        part = every_pixel(beside, 1, row, size, stride)
         total = total + part.reshape(-1, part.shape[3]) @ kernel[row].reshape(part.shape[3], -1)
     return total.reshape(*part.shape[:3], -1)
-
-
-def _within_channels(kernel: Array, x: Array, stride: int, same: bool) -> Array:
-    """Every channel on its own: a sum of shifted images."""
-    size = kernel.shape[0]
-    x = _padded(x, size, stride, same)
-    rows = [_every(x, 1, row, size, stride) for row in range(size)]
-    return sum(
-        _every(rows[row], 2, column, size, stride) * kernel[row, column, 0]
-        for row, column in np.ndindex(size, size)
-    )  # type: ignore[return-value]
 
 
 def fast_pool(x: Float[Array, "b h w c"], size: int, padding: int = 0) -> Float[Array, "b H W c"]:
     """Largest value of windows two pixels apart, of numbers that are not negative: zeros do for padding."""
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    rows = _largest([_every(x, 1, start, size, 2) for start in range(size)])
+    rows = _largest([every_pixel(x, 1, start, size, 2) for start in range(size)])
     # Written out, or both axes are one loop over all pixels of a window.
     rows = jax.lax.optimization_barrier(rows)
-    return _largest([_every(rows, 2, start, size, 2) for start in range(size)])
+    return _largest([every_pixel(rows, 2, start, size, 2) for start in range(size)])
 
 
 def _largest(arrays: list[Array]) -> Array:

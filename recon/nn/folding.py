@@ -11,6 +11,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float32
 
+from recon.nn.convolutions import DepthwiseConv
+
 Layer = dict[str, np.ndarray]
 
 
@@ -41,7 +43,7 @@ def _host(parameter: Any) -> np.ndarray:
 
 
 def fold_norm(
-    layer: nnx.Linear | nnx.Conv, norm: nnx.BatchNorm, before: nnx.BatchNorm | None = None
+    layer: nnx.Linear | nnx.Conv | DepthwiseConv, norm: nnx.BatchNorm, before: nnx.BatchNorm | None = None
 ) -> Layer:
     """A layer and the normalisation behind it as one layer.
 

@@ -90,19 +90,17 @@ def all_at_once(
     return part(PLAIN, weights, images).astype(jnp.float32)
 
 
-def _convolutions(block: Any, strides: tuple[int, ...]) -> list[Layer]:
+def _convolutions(block: Any) -> list[Layer]:
     """The layers of a block, folded."""
-    return [
-        with_winograd(fold_norm(layer, norm), stride)
-        for layer, norm, stride in zip(block.convolutions, block.norms, strides, strict=True)
-    ]
+    return [fold_norm(layer, norm) for layer, norm in zip(block.convolutions, block.norms, strict=True)]
 
 
 def _fold_resnet(network: resnet.Featurizer) -> Weights:
     config = network.config
     blocks = []
     for block, stride in zip(network.blocks, config.block_strides(), strict=True):
-        folded: Weights = {"layers": _convolutions(block, config.strides(stride))}
+        steps = zip(_convolutions(block), config.strides(stride), strict=True)
+        folded: Weights = {"layers": [with_winograd(layer, step) for layer, step in steps]}
         if block.shortcut is not None:
             layer, norm = block.shortcut.layers
             folded["around"] = fold_norm(layer, norm)  # type: ignore[arg-type]
@@ -123,9 +121,7 @@ def _resnet(config: ResNetConfig, operations: Operations, weights: Weights, imag
 
 
 def _fold_vgg(network: vgg.Featurizer) -> Weights:
-    layers = [plain(layer) for layer in network.convolutions]
-    if network.norms:
-        layers = [fold_norm(*pair) for pair in zip(network.convolutions, network.norms, strict=True)]
+    layers = _convolutions(network) if network.norms else [plain(layer) for layer in network.convolutions]
     return {
         "layers": [with_winograd(layer, 1) for layer in layers],
         "dense": [plain(layer) for layer in network.dense],
@@ -147,10 +143,7 @@ def _vgg(config: VGGConfig, operations: Operations, weights: Weights, images: Ar
 def _fold_efficientnet(network: efficientnet.Featurizer) -> Weights:
     return {
         "stem": fold_norm(network.stem, network.stem_norm),
-        "blocks": [
-            [fold_norm(*pair) for pair in zip(block.convolutions, block.norms, strict=True)]
-            for block in network.blocks
-        ],
+        "blocks": [_convolutions(block) for block in network.blocks],
         "head": fold_norm(network.head, network.head_norm),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -64,7 +65,13 @@ def load_backbone(
     if classes is not None:
         filler.put("classifier/kernel", np.zeros((config.features, classes)), "a new classifier")
         filler.put("classifier/bias", np.zeros(classes), "a new classifier")
-    return Backbone(name, filler.finish(), layout.scale, {"weights": path.name, "layout": layout.name})
+    return Backbone(name, filler.finish(), layout.scale, _provenance(path, layout))
+
+
+def _provenance(path: Path, layout: Layout) -> dict[str, str]:
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"weights": path.name, "layout": layout.name, "sha256": digest}
 
 
 def default_weights(name: str) -> Path:

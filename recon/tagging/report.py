@@ -91,7 +91,8 @@ def write_report(
     return found, {"report": markdown_file, "json": json_file, **plots}
 
 
-def _format_rejection(found: Rejection) -> str:
+def format_rejection(found: Rejection) -> str:
+    """A rejection with its interval; a bound where no background passes, "-" where nothing was measured."""
     if math.isnan(found.value):
         return "-"
     if math.isinf(found.value):
@@ -112,7 +113,7 @@ def summary_rows(
     rows = [("signal / background", [counts] * len(found))]
     rows.append(("AUC", [f"{one.auc:.4f} ± {one.auc_error:.4f}" for one in found]))
     for efficiency in EFFICIENCIES:
-        texts = [_format_rejection(one.rejections[efficiency]) for one in found]
+        texts = [format_rejection(one.rejections[efficiency]) for one in found]
         rows.append((f"rejection at {100 * efficiency:g} %", texts))
     for name, rate in MISTAG_RATES.items():
         texts = [_point(one, name, lambda point: format_ratio(point.efficiency)) for one in found]

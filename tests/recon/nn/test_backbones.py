@@ -11,7 +11,8 @@ from flax import nnx
 
 from recon.errors import ConfigError
 from recon.io.weights import model_arrays, set_model_arrays
-from recon.nn.backbones import ImageNetwork, ImageScale, abstract_network, preset, random_backbone
+from recon.nn.backbones import ImageScale, abstract_network, preset, random_backbone
+from recon.nn.convolutions import DepthwiseConv
 from recon.nn.counts import count_multiply_adds, count_parameters
 from recon.nn.efficientnet import EfficientNetConfig, Stage
 from recon.nn.image_inference import all_at_once, fold_featurizer, one_by_one
@@ -27,7 +28,7 @@ SMALL = {
     "vgg": VGGConfig(stages=(1, 2), widths=(8, 16), dense=24, classes=3),
     "vgg, norm": VGGConfig(stages=(1, 1), widths=(8, 16), dense=24, classes=3, norm=True),
     "efficientnet": EfficientNetConfig(
-        stages=(Stage(1, 3, 1, 1, 8), Stage(2, 5, 2, 3, 16)), stem=8, head=32, classes=3
+        stages=(Stage(1, 3, 1, 1, 8), Stage(2, 3, 2, 2, 16)), stem=8, head=32, classes=3
     ),
 }
 
@@ -176,10 +177,14 @@ def test_random_networks_are_the_same_for_the_same_seed():
 
 
 def test_windows_of_one_channel_start_as_wide_as_others():
-    arrays = model_arrays(random_backbone("efficientnet-lite0").network)
-    kernel = arrays["featurizer/blocks/9/convolutions/1/kernel"]
-    assert kernel.shape == (5, 5, 1, 672)
-    assert kernel.std() == pytest.approx(np.sqrt(2 / 25), rel=0.05)
+    """By the host's initial weights, and by those of Flax."""
+    config = EfficientNetConfig(stages=(Stage(1, 5, 1, 1, 8),), stem=400, head=8, classes=2)
+    place = "featurizer/blocks/0/convolutions/0/kernel"
+    host = model_arrays(random_backbone("efficientnet-lite0", config=config).network)[place]
+    assert host.shape == (5, 5, 1, 400)
+    flax = DepthwiseConv(400, 5, 1, rngs=nnx.Rngs(0)).kernel[...]
+    for kernel in (host, flax):
+        assert kernel.std() == pytest.approx(np.sqrt(2 / 25), rel=0.05)
 
 
 def test_scales_of_images():
@@ -229,9 +234,10 @@ def test_what_has_no_form_for_inference():
         preset("vgg11")
 
 
-def test_gradients_reach_every_parameter():
+@pytest.mark.parametrize("kind", ["resnet, two", "efficientnet"])
+def test_gradients_reach_every_parameter(kind):
     """Nothing is cut off from training."""
-    network = nnx.jit(lambda: ImageNetwork(SMALL["resnet, two"], rngs=nnx.Rngs(0)))()
+    network = random_backbone("resnet18", config=SMALL[kind]).network
     network.train()
     definition, parameters, rest = nnx.split(network, nnx.Param, ...)
     images = jnp.asarray(random_images(2))

@@ -92,7 +92,7 @@ def test_logits_of_the_whole_resnet50(torch, peers, tmp_path):
     path = save(torch, module.state_dict(), tmp_path / "resnet50.pth")
     backbone = load_backbone("resnet50", path)
     assert backbone.scale == IMAGENET
-    images = random_images(1, 64, 64)
+    images = random_images(1, 32, 32)
     check(logits_of(backbone.network, images, fast=True), torch_logits(torch, module, images))
 
 
