@@ -72,10 +72,6 @@ COMMANDS = {
         "recon.tagging.commands.train:train",
         "train, fine-tune or distil a jet tagger",
     ),
-    ("simulate", "neutrino"): (
-        "recon.tagging.commands.simulate_neutrino:simulate",
-        "make neutrino events and cosmic rays as pixel maps",
-    ),
     ("train", "tracking"): ("recon.tracking.commands.train:train", "train a track finder"),
     ("train", "hgcal"): (
         "recon.hgcal_clustering.commands.train:train",

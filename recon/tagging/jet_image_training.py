@@ -16,7 +16,7 @@ from flax import nnx
 from recon.errors import ConfigError, DataError
 from recon.io.jet_columns import jet_columns
 from recon.io.jets import read_jets
-from recon.io.weights import model_arrays, set_model_arrays
+from recon.io.weights import model_arrays, model_directory, set_model_arrays
 from recon.metrics import auc
 from recon.nn.patch_network import PatchClassifier
 from recon.tagging.features import make_jets
@@ -27,7 +27,7 @@ from recon.tagging.jet_image_network import JetImageNetwork, JetImageNetworkConf
 from recon.tagging.jet_images import ABSOLUTE_INPUTS, IMAGE_INPUTS, draw_jets
 from recon.tagging.labels import GROUPS, LABELS, discriminant, label_index
 from recon.tagging.models import TaggingModel, load_tagging_model, save_tagging_model
-from recon.tagging.shipped import described
+from recon.tagging.shipped import CHECKPOINTS, described
 from recon.train.classification import (
     Fitted,
     LabelledBatch,
@@ -148,7 +148,7 @@ def _initial(config: JetImageTraining, sample: Jets) -> JetImageNetwork:
 
 
 def _load(name: str) -> JetImageNetwork:
-    network = load_tagging_model(Path(name)).network
+    network = load_tagging_model(model_directory(name, CHECKPOINTS)).network
     if not isinstance(network, JetImageNetwork):
         raise ConfigError(f"{name} is a {type(network).__name__}; needed is a model of kind {KIND}")
     return network

@@ -186,7 +186,7 @@ def _pictures(
             ylabel=kind,
             title=f"{first}: {title}",
             log_x=True,
-            y_range=(0, 1.05),
+            y_range=(0.0, 1.05),
         )
         written[path.stem] = path
     written["roc"] = directory / "roc.png"
