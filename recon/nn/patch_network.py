@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -262,10 +263,23 @@ def with_measured_cells(
     return replace(config, cells=tuple(cells), spread=round(spread, 2))
 
 
+class ClassifierShape(Protocol):
+    """What a classifier wants to know of a configuration: numbers of features, of hidden ones, of classes, dropout."""
+
+    @property
+    def features(self) -> int: ...  # noqa: D102
+    @property
+    def hidden(self) -> int: ...  # noqa: D102
+    @property
+    def classes(self) -> int: ...  # noqa: D102
+    @property
+    def dropout(self) -> float: ...  # noqa: D102
+
+
 class PatchClassifier(nnx.Module):
     """Features to logits; sums and counts differ by little, so that all features are brought to one width first."""
 
-    def __init__(self, config: PatchNetworkConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ClassifierShape, *, rngs: nnx.Rngs) -> None:
         self.norm = _norm(config.features, rngs)
         self.hidden = _linear(config.features, config.hidden, rngs)
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)

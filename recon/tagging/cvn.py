@@ -25,6 +25,7 @@ from recon.io.weights import model_names as names_in
 from recon.io.weights import save_model as save_directory
 from recon.nn.patch_network import PatchNetwork, PatchNetworkConfig
 from recon.padding import bucket_size
+from recon.tagging.backbone_network import BackboneConfig, BackboneNetwork
 from recon.tagging.labels import NEUTRINO_LABELS
 from recon.types import Array
 
@@ -40,6 +41,13 @@ TWO_VIEWS = PatchNetworkConfig(
 """Both views of 100 planes x 80 cells; pixels enter as logarithms of their grey values."""
 
 
+KINDS: dict[str, tuple[Any, Any]] = {
+    "two-view": (PatchNetwork, PatchNetworkConfig),
+    "backbone": (BackboneNetwork, BackboneConfig),
+}
+"""Networks and what builds them, by the name in the file of a model."""
+
+
 @dataclass(frozen=True)
 class NeutrinoModel:
     """A trained network for neutrino events.
@@ -52,7 +60,7 @@ class NeutrinoModel:
     """
 
     name: str
-    network: PatchNetwork
+    network: PatchNetwork | BackboneNetwork
     labels: tuple[str, ...]
     card: str
 
@@ -73,15 +81,19 @@ def save_model(directory: Path, model: NeutrinoModel) -> None:
     Raises:
         ConfigError: the card is empty.
     """
+    kind = next(name for name, (_, config) in KINDS.items() if isinstance(model.network.config, config))
+    fields = asdict(model.network.config).items()
     config = {
-        "kind": "two-view",
-        "network": {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(model.network.config).items()
-        },
+        "kind": kind,
+        "network": {name: list(value) if isinstance(value, tuple) else value for name, value in fields},
         "labels": list(model.labels),
     }
-    save_directory(directory, model_arrays(model.network), config, model.card)
+    save_directory(directory, model_arrays(_stored_part(model.network)), config, model.card)
+
+
+def _stored_part(network: Any) -> Any:
+    """What a model's file holds: all but a featurizer of others, which is loaded by its name."""
+    return network.classifier if isinstance(network, BackboneNetwork) else network
 
 
 def load_model(name: str | Path = DEFAULT) -> NeutrinoModel:
@@ -98,14 +110,18 @@ def load_model(name: str | Path = DEFAULT) -> NeutrinoModel:
     directory = model_directory(name, CHECKPOINTS)
     stored = load_directory(directory)
     try:
-        if stored.config["kind"] != "two-view":
-            raise DataError(f"{directory} is a model of kind {stored.config['kind']!r}; needed is 'two-view'")
+        if stored.config["kind"] not in KINDS:
+            raise DataError(
+                f"{directory} is a model of kind {stored.config['kind']!r}; needed is one of {', '.join(KINDS)}"
+            )
+        network_of, config_of = KINDS[stored.config["kind"]]
         given = stored.config["network"].items()
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given}
-        config, labels = PatchNetworkConfig(**fields), tuple(stored.config["labels"])
+        config, labels = config_of(**fields), tuple(stored.config["labels"])
     except (KeyError, TypeError) as error:
         raise DataError(f"{directory} is no model for neutrino events: {error}") from error
-    network = set_model_arrays(PatchNetwork(config, rngs=nnx.Rngs(0)), stored.arrays)
+    network = network_of(config, rngs=nnx.Rngs(0))
+    set_model_arrays(_stored_part(network), stored.arrays)
     network.eval()
     return NeutrinoModel(directory.resolve().name, network, labels, stored.card)
 

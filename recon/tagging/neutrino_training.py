@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from recon.errors import DataError
+from recon.errors import ConfigError, DataError
 from recon.io.pixel_maps import join_events, pixel_maps, take_events
 from recon.io.root_pixel_maps import read_neutrino_events
 from recon.io.weights import model_arrays, set_model_arrays
 from recon.metrics import auc
 from recon.nn.patch_network import PatchClassifier, PatchNetwork
+from recon.tagging.backbone_network import BackboneConfig, BackboneNetwork
 from recon.tagging.cvn import TWO_VIEWS, NeutrinoModel, load_model, save_model
 from recon.tagging.features_cache import cached_features, features_key
 from recon.tagging.image_training import SAMPLE, ImageTraining, Say, card, measured, parameters
@@ -43,9 +44,21 @@ class NeutrinoTraining(ImageTraining):
 
     Attributes:
         noise: standard deviation of the charge of a hit in training, relative.
+        backbone: train a classifier on the features of this network of others, which stays as it is: both views are
+            merged into one picture of 224 x 224.
+        weights: file of the backbone's weights; efficientnet-lite0 has a package that brings them.
+        events: use no more of them; features of a large network take time.
     """
 
     noise: float = 0.01
+    backbone: str | None = None
+    weights: Path | None = None
+    events: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.backbone is not None and self.initial is not None:
+            raise ConfigError("--backbone and --initial both say which featurizer to begin with: choose one")
 
 
 def train(config: NeutrinoTraining, say: Say = lambda _: None) -> tuple[NeutrinoModel, Fitted]:
@@ -64,14 +77,16 @@ def train(config: NeutrinoTraining, say: Say = lambda _: None) -> tuple[Neutrino
     """
     config.weights_of(CLASSES)
     events = read_events(config.train)
+    if config.events is not None:
+        events = take_events(events, np.arange(min(config.events, len(events.label))))
     used, held = validation_split(len(events.label), config.validation, config.seed)
     held = held[: config.validation_rows]
     say(f"{len(used):,} events to train on, {len(held):,} held out")
-    network, fitted = (_train_classifier if config.frozen else _train_network)(
-        config, events, used, held, say
-    )
+    frozen = config.frozen or config.backbone is not None
+    network, fitted = (_train_classifier if frozen else _train_network)(config, events, used, held, say)
+    what = config.backbone or "a sparse residual network"
     text = (
-        f"A sparse residual network of {parameters(network):,} parameters on pixel maps of 100 planes x 80 cells; "
+        f"By {what}, {parameters(network):,} parameters, on pixel maps of 100 planes x 80 cells; "
         f"classes {', '.join(NEUTRINO_LABELS)}. Trained on {len(used):,} events of `recon simulate neutrino`."
     )
     model = NeutrinoModel(
@@ -121,6 +136,8 @@ def augmented_batches(
 def _initial(config: NeutrinoTraining, sample: np.ndarray) -> PatchNetwork:
     """The network to begin with, with room for batches of such images."""
     found = load_model(config.initial).network if config.initial is not None else None
+    if found is not None and not isinstance(found, PatchNetwork):
+        raise ConfigError(f"{config.initial} has a featurizer of others: train it with --frozen")
     shape = (
         found.config
         if found
@@ -157,10 +174,9 @@ def _train_network(
 
 def _train_classifier(
     config: NeutrinoTraining, events: NeutrinoEvents, used: np.ndarray, held: np.ndarray, say: Say
-) -> tuple[PatchNetwork, Fitted]:
+) -> tuple[PatchNetwork | BackboneNetwork, Fitted]:
     """A new classifier on features that are computed once."""
-    assert config.initial is not None
-    model = load_model(config.initial)
+    model = _featurizer(config)
     say(f"features of {len(events.label):,} events by the featurizer of {model.name}")
     hits = (events.offsets, events.view, events.plane, events.cell, events.charge)
     features = cached_features(
@@ -187,6 +203,16 @@ def _train_classifier(
     network.classifier = fitted.network
     network.eval()
     return network, fitted
+
+
+def _featurizer(config: NeutrinoTraining) -> NeutrinoModel:
+    """The model whose featurizer is kept."""
+    if config.backbone is None:
+        assert config.initial is not None
+        return load_model(config.initial)
+    shape = BackboneConfig(backbone=config.backbone, weights=str(config.weights or ""))
+    network = BackboneNetwork(shape, rngs=nnx.Rngs(config.seed))
+    return NeutrinoModel(config.backbone, network, NEUTRINO_LABELS, "")
 
 
 def scores_of(logits: np.ndarray, label: np.ndarray) -> dict[str, float]:
