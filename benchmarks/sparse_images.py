@@ -92,9 +92,8 @@ def main() -> None:
         print(f"{what}, {name}: {given.batch / np.median(times):.0f} events a CPU second")
     for what in ("training", "inference"):
         ratio = np.array(seconds[what, "all patches"]) / np.array(seconds[what, "patches that hold anything"])
-        print(
-            f"{what}: {np.median(ratio):.1f} times as fast (of {given.rounds} rounds {ratio.min():.1f} to {ratio.max():.1f})"
-        )
+        spread = f"of {given.rounds} rounds {ratio.min():.1f} to {ratio.max():.1f}"
+        print(f"{what}: {np.median(ratio):.1f} times as fast ({spread})")
 
 
 if __name__ == "__main__":

@@ -60,4 +60,4 @@ def test_sizes_that_cannot_be():
     with pytest.raises(ConfigError, match="sizes"):
         BackboneConfig(backbone=NAME, hidden=0)
     with pytest.raises(ConfigError, match="there is no preset 'inception'"):
-        BackboneConfig(backbone="inception").features
+        assert BackboneConfig(backbone="inception").features
