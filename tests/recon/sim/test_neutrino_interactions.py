@@ -253,7 +253,8 @@ def test_whole_events(lepton, kind):
             np.sqrt(kinetic * (kinetic + 2 * np.array(MASSES)[kinds]))[:, None] * stack.ray[:n, 3:6]
         ).sum(0)
         slopes.append(momentum / truth[0])
-    assert kept > 590
+    # Near the threshold of the tau lepton not every energy suffices for the reaction that was drawn.
+    assert kept > (575 if lepton == TAU_MASS else 590)
     if kind is not None:
         assert with_lepton == kept
         # Everything visible goes along the beam on the average.
