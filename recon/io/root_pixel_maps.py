@@ -7,9 +7,9 @@ in GeV. One value an event have `label`, `n_outside` (hits that the window does 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import awkward as ak
 import numpy as np
@@ -52,9 +52,21 @@ TRUTH: Mapping[str, str] = {
 """Simulation only."""
 
 
+class ScoredEvents(NamedTuple):
+    """Events with further numbers.
+
+    Attributes:
+        events: the events.
+        columns: one float32 an event, by the name of the branch.
+    """
+
+    events: NeutrinoEvents
+    columns: Mapping[str, np.ndarray]
+
+
 def write_neutrino_events(
     path: str | Path,
-    tables: Iterable[NeutrinoEvents],
+    tables: Iterable[NeutrinoEvents | ScoredEvents],
     *,
     layout: Layout = "ttree",
     metadata: Mapping[str, object] | None = None,
@@ -63,7 +75,7 @@ def write_neutrino_events(
 
     Args:
         path: file to create or replace.
-        tables: many events each, taken one by one; the first decides whether the file holds truth.
+        tables: many events each, taken one by one; the first decides whether the file holds truth and further branches.
         layout: "ttree" or "rntuple".
         metadata: seeds, configuration, versions: anything JSON.
 
@@ -80,16 +92,18 @@ def write_neutrino_events(
     with root_file.created(path) as file:
         own = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "units": UNITS}
         root_file.put_metadata(file, metadata or {}, own)
-        for events in tables:
+        for table in tables:
+            events, more = table if isinstance(table, ScoredEvents) else (table, {})
             check_events(events, str(path), windowed=True)
             if tree is None:
                 with_truth = events.truth is not None
-                tree = _new_tree(file, layout, with_truth)
+                tree = _new_tree(file, layout, with_truth, list(more))
             if with_truth != (events.truth is not None):
                 raise DataError(
                     f"{path}: some events have truth, others have none; give it to all or to none"
                 )
-            tree.extend(_entries(events, counted=layout == "ttree"))
+            more = {name: np.asarray(column, np.float32) for name, column in more.items()}
+            tree.extend(_entries(events, counted=layout == "ttree") | more)
             written += len(events.label)
         if tree is None:
             raise DataError(f"{path}: there is no event to write")
@@ -166,8 +180,8 @@ def count_neutrino_events(path: str | Path) -> int:
         return int(root_table.table(file, path, TREE).num_entries)
 
 
-def _new_tree(file: Any, layout: str, with_truth: bool) -> Any:
-    single = {**EVENT, **TRUTH} if with_truth else EVENT
+def _new_tree(file: Any, layout: str, with_truth: bool, more: Sequence[str]) -> Any:
+    single = ({**EVENT, **TRUTH} if with_truth else {**EVENT}) | dict.fromkeys(more, "float32")
     types = {root_table.NUMBER: ak.types.NumpyType("uint64")}
     types |= {name: ak.types.NumpyType(dtype) for name, dtype in single.items()}
     lists = {name: ak.types.ListType(ak.types.NumpyType(dtype)) for name, dtype in HITS.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
@@ -11,6 +12,8 @@ from recon.engines import Engine, Inputs, Outputs
 from recon.errors import DataError
 from recon.pipeline import EngineModule
 from recon.tagging.deepak8 import DeepAK8
+from recon.tagging.jet_image_network import JetImageNetwork
+from recon.tagging.jet_images import draw_jets
 from recon.tagging.scoring import check_finite
 from recon.tagging.shipped import Tagger
 from recon.types import Jets
@@ -23,6 +26,10 @@ def pack_jets(jets: Jets, tagger: Tagger) -> Inputs:
         DataError: a feature is not finite; jet and column are named.
     """
     check_finite(jets)
+    if isinstance(tagger.model.network, JetImageNetwork):
+        config = tagger.model.network.config.image
+        drawn = draw_jets(jnp.asarray(jets.candidates), jnp.asarray(jets.candidate_valid), config)
+        return {"image": np.asarray(drawn)}
     inputs = {"candidates": jets.candidates}
     if isinstance(tagger.model.network, DeepAK8):
         return inputs | {"vertices": jets.vertices}

@@ -33,6 +33,7 @@ from recon.io.metadata import OWN
 from recon.io.root_pfnano_scores import Keep, write_pfnano_scores
 from recon.tagging.commands.options import ModelName, load, missing_inputs, tell_inputs
 from recon.tagging.features import InputReport
+from recon.tagging.jet_image_network import JetImageNetwork
 from recon.tagging.pipeline import (
     JetFile,
     TaggedJets,
@@ -43,6 +44,7 @@ from recon.tagging.pipeline import (
     tag_tables_remotely,
 )
 from recon.tagging.shipped import DEFAULT, Tagger
+from recon.tagging.two_part_engine import connect_parts
 
 
 def reconstruct(
@@ -92,9 +94,9 @@ def reconstruct(
         if server is None:
             tagged: Iterator[tuple[Any, TaggedJets]] = tag_tables(tables, tagger)
         else:
-            engine = stack.enter_context(
-                closing(connect(server, model=served or tagger.model.kind, **settings))
-            )
+            # Images go to a featurizer and a classifier, each with a name of its own.
+            join = connect_parts if isinstance(tagger.model.network, JetImageNetwork) else connect
+            engine = stack.enter_context(closing(join(server, model=served or tagger.model.kind, **settings)))
             remote = tag_tables_remotely(tables, tagger, engine, streams=streams)
             tagged = stack.enter_context(closing(remote))
         origin = {"server": server} if server else {"model": model}
