@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,15 +14,20 @@ from recon.io.weights import model_arrays, set_model_arrays
 from recon.tagging.deepak8 import DeepAK8Config
 from recon.tagging.deepcsv import CLASSES as FLAVOURS
 from recon.tagging.deepcsv import DeepCSVConfig
-from recon.tagging.deepdoubleb import DeepDoubleBConfig
 from recon.tagging.inputs import JetInputs, jetclass_inputs
 from recon.tagging.models import kind_of, make_network
+from recon.tagging.particle_net import ParticleNetConfig
 from recon.tagging.particle_transformer import ParticleTransformerConfig
+from recon.tagging.pfn import PFNConfig
 from recon.tagging.samples import file_labels, fitted_inputs, tables
 from recon.tagging.shipped import Tagger, load_model
 
 FLAVOUR_LABELS = ("QCDb", "QCDbb", "QCDc", "QCDcc", "QCDothers")
 """The jets that a b tagger is trained on, in the order of its classes."""
+
+
+_TRAINED = (DeepAK8Config, DeepCSVConfig, ParticleNetConfig, ParticleTransformerConfig, PFNConfig)
+"""DeepDoubleB reads features of whole jets, images have a training of their own."""
 
 
 class Start(NamedTuple):
@@ -66,10 +71,8 @@ def start(
         return _again(load_model(initial), model, classes, seed)
     kind = model or "deepak8"
     config = kind_of(kind).config
-    if isinstance(config, DeepDoubleBConfig):
-        raise ConfigError(
-            f"{kind} reads features of whole jets, which these files do not give; train another kind"
-        )
+    if not isinstance(config, _TRAINED):
+        raise ConfigError(f"a {kind} does not read what is computed from jets here; train another kind")
     if isinstance(config, DeepCSVConfig):
         inputs, classes = fitted_inputs(files, 100, 7), FLAVOUR_LABELS
     elif isinstance(config, DeepAK8Config):
@@ -88,6 +91,8 @@ def start(
 
 def _again(tagger: Tagger, model: str | None, classes: tuple[str, ...], seed: int) -> Start:
     kind = tagger.model.kind
+    if not isinstance(tagger.model.network.config, _TRAINED):
+        raise ConfigError(f"{tagger.name} is a {kind}, which does not read what is computed from jets here")
     if model is not None and model != kind:
         raise ConfigError(f"{tagger.name} is a {kind}; --model {model} cannot begin from it")
     old = tagger.model.network
@@ -97,9 +102,6 @@ def _again(tagger: Tagger, model: str | None, classes: tuple[str, ...], seed: in
 
 def _with_outputs(kind: str, old: Any, labels: tuple[str, ...], classes: tuple[str, ...], seed: int) -> Any:
     """The network with one output a class: its own where it has the class, random ones elsewhere."""
-    names = {field.name for field in fields(old.config)}
-    if "classes" not in names:
-        raise ConfigError(f"a {kind} has a fixed number of outputs")
     network = make_network(kind, replace(old.config, classes=len(classes)), seed=seed)
     arrays = dict(model_arrays(network))
     for name, array in model_arrays(old).items():

@@ -104,7 +104,7 @@ def test_seeds_give_other_weights(files):
 
 
 def test_what_cannot_be_trained_is_refused(files, trained):
-    with pytest.raises(ConfigError, match="features of whole jets"):
+    with pytest.raises(ConfigError, match="a deepdoubleb does not read"):
         start(files, "deepdoubleb")
     with pytest.raises(ConfigError, match="there is no network 'resnet'"):
         start(files, "resnet")
