@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -225,3 +228,24 @@ def test_settings_that_mean_nothing_are_refused(tmp_path, options):
 def test_a_batch_is_a_tree():
     batch = LabelledBatch(X, LABEL, np.ones(len(X), np.float32))
     assert len(jax.tree.leaves(batch)) == 3
+
+
+def on_devices(directory):
+    """In a process of its own, with as many devices as its environment says."""
+    fitted = run(Path(directory), steps=12, evaluations=2)
+    assert jax.device_count() == 2
+    assert fitted.finished
+    with pytest.raises(ConfigError, match="a batch of 33 does not divide by 2 devices"):
+        run(Path(directory) / "odd", steps=1, batch=33)
+
+
+def test_two_devices_give_the_same_as_one(tmp_path, monkeypatch):
+    run(tmp_path / "one", steps=12, evaluations=2)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    program = f"from {__name__} import on_devices; on_devices({str(tmp_path / 'two')!r})"
+    root = Path(__file__).parents[3]
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300, cwd=root)
+    alone, spread = (read_metrics(tmp_path / name / "metrics.csv") for name in ("one", "two"))
+    # Not the parameters: a bias in front of a normalisation changes nothing, and wanders with the rounding.
+    np.testing.assert_allclose(spread["loss"], alone["loss"], rtol=1e-4)
