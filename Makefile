@@ -14,6 +14,7 @@ demo: $(STAMP)
 	$(BIN)/python -m recon demo tracking --output $(OUT)
 	$(BIN)/python -m recon demo hgcal --output $(OUT)/hgcal
 	$(BIN)/python -m recon demo jets --output $(OUT)/jets
+	$(BIN)/python -m recon demo nova --output $(OUT)/nova
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope

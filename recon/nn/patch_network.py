@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -263,6 +263,7 @@ def with_measured_cells(
     return replace(config, cells=tuple(cells), spread=round(spread, 2))
 
 
+@runtime_checkable
 class ClassifierShape(Protocol):
     """What a classifier wants to know of a configuration: numbers of features, of hidden ones, of classes, dropout."""
 

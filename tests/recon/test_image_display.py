@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from recon.display.jet_images import plot_jet_images
-from recon.display.page import write_page
 from recon.display.pixel_maps import Picture, plot_events, window_of, write_events_page
 from recon.errors import ConfigError
 
@@ -53,4 +52,4 @@ def test_nothing_to_draw(tmp_path):
     with pytest.raises(ConfigError, match="no image"):
         plot_jet_images(tmp_path / "a.png", {}, half_width=1.0, label="")
     with pytest.raises(ConfigError, match=r"\.html"):
-        write_page(tmp_path / "a.txt", None, "")
+        write_events_page(tmp_path / "a.txt", [picture()], LABELS, "")

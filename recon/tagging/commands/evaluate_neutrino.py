@@ -83,7 +83,7 @@ def draw_gallery(file: Path, model: NeutrinoModel, target: Path, count: int = 1)
         scores = score_events(events, model)
         for k, pictures in chosen.items():
             sure = np.flatnonzero((scores.argmax(1) == k) & (scores[:, k] > CONFIDENT))
-            for row in sure[: count - len(pictures)]:
+            for row in sure[: count - len(pictures)].tolist():
                 views = images_of(events, np.array([row]))[0]
                 pictures.append(Picture(title_of(events, row), views, scores[row]))
     pictures = [picture for each in chosen.values() for picture in each]
