@@ -13,6 +13,7 @@ JOBS ?= 2
 demo: $(STAMP)
 	$(BIN)/python -m recon demo tracking --output $(OUT)
 	$(BIN)/python -m recon demo hgcal --output $(OUT)/hgcal
+	$(BIN)/python -m recon demo jets --output $(OUT)/jets
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope

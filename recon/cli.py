@@ -24,6 +24,10 @@ COMMANDS = {
         "recon.hgcal_clustering.commands.demo:demo",
         "particles to showers in the HGCAL, with pictures, in a minute",
     ),
+    ("demo", "nova"): (
+        "recon.tagging.commands.demo_neutrino:demo",
+        "neutrino events to classes by two served models, with pictures",
+    ),
     ("simulate", "tracking"): (
         "recon.tracking.commands.simulate:simulate",
         "make collisions and the hits they leave",
@@ -52,14 +56,54 @@ COMMANDS = {
         "recon.tagging.commands.simulate:simulate",
         "make AK8 jets with the labels of DeepAK8",
     ),
+    ("simulate", "neutrino"): (
+        "recon.tagging.commands.simulate_neutrino:simulate",
+        "make neutrino events and cosmic rays as pixel maps",
+    ),
+    ("reconstruct", "jets"): (
+        "recon.tagging.commands.reconstruct:reconstruct",
+        "tag every jet of a file: probabilities of the classes as branches",
+    ),
+    ("evaluate", "tagging"): (
+        "recon.tagging.commands.evaluate:evaluate",
+        "compare taggers: ROC, working points, pT, pile-up, mass, calibration",
+    ),
+    ("train", "tagging"): (
+        "recon.tagging.commands.train:train",
+        "train, fine-tune or distil a jet tagger",
+    ),
     ("train", "tracking"): ("recon.tracking.commands.train:train", "train a track finder"),
     ("train", "hgcal"): (
         "recon.hgcal_clustering.commands.train:train",
         "tune the clustering of showers, or train its network",
     ),
+    ("reconstruct", "nova"): (
+        "recon.tagging.commands.reconstruct_neutrino:reconstruct",
+        "classify every neutrino event in a file",
+    ),
+    ("export", "nova"): (
+        "recon.tagging.commands.export_neutrino:export",
+        "write the classifier of neutrino events as two artefacts",
+    ),
+    ("display", "jet-images"): (
+        "recon.tagging.commands.display_jet_images:display",
+        "draw the mean image of jets of every kind",
+    ),
+    ("train", "jet-images"): (
+        "recon.tagging.commands.train_jet_images:train",
+        "train a jet tagger on images of jets",
+    ),
+    ("train", "nova"): (
+        "recon.tagging.commands.train_neutrino:train",
+        "train a classifier of neutrino events on both of their views",
+    ),
     ("evaluate", "tracking"): (
         "recon.tracking.commands.evaluate:evaluate",
         "compare found tracks with the truth and with ACTS",
+    ),
+    ("evaluate", "nova"): (
+        "recon.tagging.commands.evaluate_neutrino:evaluate",
+        "compare classifiers of neutrino events: efficiency, purity, energy, gallery",
     ),
     ("reconstruct", "tracking"): (
         "recon.tracking.commands.reconstruct:reconstruct",
@@ -77,6 +121,10 @@ COMMANDS = {
         "recon.tagging.commands.export:export",
         "write a jet tagger as an artefact for serving, or as ONNX",
     ),
+    ("export", "backbone"): (
+        "recon.nn.commands:export",
+        "write a network for images, featurizer and classifier, as artefacts",
+    ),
     ("export", "resnet50"): (
         "recon.nn.commands:export",
         "write ResNet-50, featurizer and classifier, as artefacts",
@@ -84,6 +132,14 @@ COMMANDS = {
     ("bench", "tracking"): (
         "recon.tracking.commands.bench:bench",
         "cost against hits, efficiency against CPU time",
+    ),
+    ("demo", "jets"): (
+        "recon.tagging.commands.demo:demo",
+        "collisions to tagged jets, with a picture, in a minute",
+    ),
+    ("display", "jets"): (
+        "recon.tagging.commands.display:display",
+        "draw a jet, its particles and its scores, as PNG and as a page",
     ),
 }
 """Where each command lives; nothing is imported before it is called."""

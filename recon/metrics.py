@@ -317,6 +317,52 @@ def _background_rate(
     return float(np.interp(signal_efficiency, curve.true_positive[rising], curve.false_positive[rising]))
 
 
+class RocBand(NamedTuple):
+    """A ROC curve with its errors.
+
+    Attributes:
+        efficiency: of the signal, ascending.
+        mistag: fraction of the background that passes there; NaN without background.
+        low: end of the Clopper-Pearson interval of one sigma.
+        high: other end.
+    """
+
+    efficiency: Float[np.ndarray, " k"]
+    mistag: Float[np.ndarray, " k"]
+    low: Float[np.ndarray, " k"]
+    high: Float[np.ndarray, " k"]
+
+
+def roc_band(
+    label: np.ndarray, score: np.ndarray, points: int = 200, valid: np.ndarray | None = None
+) -> RocBand:
+    """Mistag rate with binomial errors at efficiencies of the signal, for a picture.
+
+    Args:
+        label: true for signal.
+        score: larger is more like signal.
+        points: most points, spread evenly over the signal.
+        valid: entries that count; all if not given.
+
+    Raises:
+        ConfigError: points is not positive.
+        DataError: shapes that differ, a NaN, or no signal.
+    """
+    if points < 1:
+        raise ConfigError(f"points is {points}; allowed: 1 or more")
+    truth, scores = _selected(label, score, valid)
+    signal, background = np.sort(scores[truth]), np.sort(scores[~truth])
+    if not len(signal):
+        raise DataError(f"there is no signal among {len(scores)} entries")
+    # Cuts at entries of the signal: everything from there upwards passes, equal scores together.
+    cuts = np.unique(signal[np.linspace(0, len(signal) - 1, min(points, len(signal))).astype(np.int64)])[::-1]
+    efficiency = (len(signal) - np.searchsorted(signal, cuts)) / len(signal)
+    passed = len(background) - np.searchsorted(background, cuts)
+    ratio = Ratio(passed, np.full(len(cuts), len(background)))
+    low, high = ratio.interval()
+    return RocBand(efficiency, np.asarray(ratio.value), np.asarray(low), np.asarray(high))
+
+
 class Binned(NamedTuple):
     """A ratio in bins of a variable.
 

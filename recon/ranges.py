@@ -29,7 +29,8 @@ class Chunks(NamedTuple):
     needed: Int32[Array, ""]
 
 
-_BLOCK = 256
+_BLOCK = 64
+_SHORT = 512
 
 
 def cumulative(x: Int32[Array, " n"], kind: str = "sum") -> Int32[Array, " n"]:
@@ -45,7 +46,7 @@ def cumulative(x: Int32[Array, " n"], kind: str = "sum") -> Int32[Array, " n"]:
     combine = jnp.add if kind == "sum" else jnp.maximum
     short = jnp.cumsum if kind == "sum" else jax.lax.cummax
     n = x.shape[0]
-    if n <= 2 * _BLOCK:
+    if n <= _SHORT:
         return short(x)
     columns = -(-n // _BLOCK)
     folded = jnp.pad(x, (0, columns * _BLOCK - n)).reshape(columns, _BLOCK)

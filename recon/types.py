@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jax import Array as JaxArray
-from jaxtyping import Bool, Float32, Int32, UInt64
+from jaxtyping import Bool, Float32, Int32, Int64, UInt64
 
 if TYPE_CHECKING:
     # A type checker cannot know on which side of the compiler an array is: on one it is NumPy's, on the other JAX's.
@@ -341,3 +341,65 @@ class Jets(NamedTuple):
     vertices: Float32[Array, "*b j v g"]
     vertex_valid: Bool[Array, "*b j v"]
     label: Int32[Array, "*b j"]
+
+
+class PixelMaps(NamedTuple):
+    """Neutrino events as images, as a network sees them: both views of the window of each.
+
+    Attributes:
+        xz: calibrated energy of the vertical cells, which measure x; by plane and cell, 8-bit grey values from 0 to 1.
+        yz: the same of the horizontal cells.
+        label: row of `recon.tagging.labels.NEUTRINO_LABELS`; `NOISE` where unknown.
+    """
+
+    xz: Float32[Array, "b planes cells 1"]
+    yz: Float32[Array, "b planes cells 1"]
+    label: Int32[Array, " b"]
+
+
+class NeutrinoTruth(NamedTuple):
+    """What really happened in neutrino events; for cosmic rays the particle that enters takes the neutrino's place.
+
+    Attributes:
+        mode: row of `recon.tagging.labels.NEUTRINO_MODES`; `NOISE` for cosmic rays.
+        flavour: particle code: 12, 14 or 16 for neutrinos, 13 or 22 for cosmic rays.
+        energy: of the neutrino, GeV.
+        visible_energy: left in the scintillator of the whole detector, GeV.
+        lepton: momentum of the outgoing lepton, which is a neutrino in neutral currents, GeV.
+        vertex: mm; the entry of cosmic rays.
+    """
+
+    mode: Int32[Array, " e"]
+    flavour: Int32[Array, " e"]
+    energy: Float32[Array, " e"]
+    visible_energy: Float32[Array, " e"]
+    lepton: Float32[Array, "e 3"]
+    vertex: Float32[Array, "e 3"]
+
+
+class NeutrinoEvents(NamedTuple):
+    """Many neutrino events as hits, concatenated: a thousandth of the pixels have one.
+
+    Attributes:
+        number: event number.
+        label: row of `recon.tagging.labels.NEUTRINO_LABELS`; `NOISE` where unknown.
+        offsets: event `i` owns the hits `offsets[i]` to `offsets[i + 1]`.
+        view: 0 for vertical cells (xz), 1 for horizontal ones (yz).
+        plane: within the window, from its upstream end, each view counted alone.
+        cell: within the window.
+        charge: calibrated energy of the hits, GeV.
+        outside: number of hits of the slice that the window does not hold.
+        window: first plane of the window and its median cells in x and y (-1 for an empty view), of the detector.
+        truth: `None` for data.
+    """
+
+    number: UInt64[Array, " e"]
+    label: Int32[Array, " e"]
+    offsets: Int64[Array, " e1"]
+    view: Int32[Array, " n"]
+    plane: Int32[Array, " n"]
+    cell: Int32[Array, " n"]
+    charge: Float32[Array, " n"]
+    outside: Int32[Array, " e"]
+    window: Int32[Array, "e 3"]
+    truth: NeutrinoTruth | None

@@ -29,6 +29,8 @@ IMPORTERS = {
     "pythia8mc": ("recon/sim/",),
     "acts": ("recon/sim/",),
     "onnx": ("recon/io/weights",),
+    "h5py": ("recon/io/weights_h5.py",),
+    "numba": ("recon/sim/compiled.py",),
 }
 
 

@@ -9,16 +9,18 @@ import plotly.graph_objects as go
 
 from recon.errors import ConfigError
 
-_PAGE_STYLE = "<style>body { margin: 0; overflow: hidden; }</style>"
+_WINDOW = "100vh"
+_STYLE = "<style>body { margin: 0; overflow: %s; }</style>"
 
 
-def write_page(path: Path, figure: go.Figure, title: str) -> None:
-    """Write a figure that fills the window; the file contains the drawing library and loads nothing else.
+def write_page(path: Path, figure: go.Figure, title: str, *, height: int | None = None) -> None:
+    """Write a figure that fills the window, or is as high as told; the file loads nothing from elsewhere.
 
     Args:
         path: HTML to write; missing directories are made.
         figure: to draw.
         title: of the page.
+        height: of the figure, pixels; that of the window if not given.
 
     Raises:
         ConfigError: the file name does not end in .html.
@@ -30,7 +32,8 @@ def write_page(path: Path, figure: go.Figure, title: str) -> None:
         include_plotlyjs=True,
         include_mathjax=False,
         full_html=True,
-        default_height="100vh",
+        default_height=_WINDOW if height is None else f"{height}px",
         config={"displaylogo": False, "responsive": True},
     )
-    path.write_text(page.replace("<head>", f"<head><title>{escape(title)}</title>{_PAGE_STYLE}", 1), "utf-8")
+    style = _STYLE % ("hidden" if height is None else "auto")
+    path.write_text(page.replace("<head>", f"<head><title>{escape(title)}</title>{style}", 1), "utf-8")

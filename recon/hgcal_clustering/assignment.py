@@ -48,8 +48,7 @@ def assign(
         overflow: whether what was given is incomplete.
     """
     is_seed = valid & (nearest_higher < 0) & (rho >= rho_c)
-    number = cumulative(is_seed.astype(jnp.int32))
-    end = follow(nearest_higher)
-    ids = jnp.where(is_seed[end] & valid, number[end] - 1, NOISE)
+    number = jnp.where(is_seed, cumulative(is_seed.astype(jnp.int32)) - 1, NOISE)
+    ids = jnp.where(valid, number[follow(nearest_higher)], NOISE)
     count = jnp.sum(is_seed, dtype=jnp.int32)
     return DensityClusters(ids, rho, delta, nearest_higher, is_seed, count, jnp.asarray(overflow))

@@ -43,7 +43,7 @@ SLOTS = 6
 _STEPS = 1000
 """Distances are told apart in steps of a thousandth of the radius: equal ones on a lattice are equal then."""
 
-_FORMAT = 2
+_FORMAT = 3
 _log = logging.getLogger(__name__)
 
 
@@ -51,26 +51,36 @@ class CellGraph(NamedTuple):
     """Neighbours of all cells, each list sorted by distance and, at equal distance, by cell. Arrays on the device.
 
     Attributes:
-        near: cells within the radius of the density. Free slots hold the number of cells. Where there are more than
-            six, the last slot is -1 - k, and the sixth and further ones are row k of `more`.
-        more: those; free slots hold the number of cells.
+        cells: what every hit needs of its cell, in one stretch of memory: `near` and the bits of `place`.
+        more: the sixth and further neighbours where there are more than six; free slots hold the number of cells.
         far_start: where the list of a cell begins in `far`; one entry more than cells.
         far: cells beyond that radius and within the outlier radius, and one entry that is no cell.
-        place: x and y in mm for silicon, eta and phi for scintillator, a line each.
         is_tile: true for scintillator.
     """
 
-    near: Int32[Array, "c 6"]
+    cells: Int32[Array, "c 8"]
     more: Int32[Array, "e m"]
     far_start: Int32[Array, " c1"]
     far: Int32[Array, " f"]
-    place: Float32[Array, "2 c"]
     is_tile: Array
+
+    @property
+    def near(self) -> Int32[Array, "c 6"]:
+        """Cells within the radius of the density; free slots hold the number of cells.
+
+        Where there are more than six, the last slot is -1 - k, and the sixth and further ones are row k of `more`.
+        """
+        return self.cells[:, :SLOTS]
+
+    @property
+    def place(self) -> Float32[Array, "c 2"]:
+        """X and y in mm for silicon, eta and phi for scintillator."""
+        return places(self.cells)
 
     @property
     def n_cells(self) -> int:
         """Number of cells."""
-        return self.near.shape[0]
+        return self.cells.shape[0]
 
     @property
     def n_bytes(self) -> int:
@@ -112,6 +122,11 @@ class CellGraph(NamedTuple):
         return jax.tree.map(jnp.asarray, graph)
 
 
+def places(cells: Int32[Array, "k 8"]) -> Float32[Array, "k 2"]:
+    """The places in rows of `CellGraph.cells`."""
+    return jax.lax.bitcast_convert_type(cells[:, SLOTS:], jnp.float32)
+
+
 def build_cell_graph(
     calorimeter: Calorimeter, d_c: float, tile_d_c: float, outlier_delta_factor: float
 ) -> CellGraph:
@@ -135,7 +150,8 @@ def build_cell_graph(
     far_start = np.r_[0, np.cumsum(far_count)].astype(np.int32)
     # One entry past the last list, so that there is one.
     far.append(np.full(1, n_cells, np.int32))
-    return CellGraph(near, more, far_start, np.concatenate(far), place.T.astype(np.float32), is_tile)
+    cells = np.concatenate([near, place.astype(np.float32).view(np.int32)], 1)
+    return CellGraph(cells, more, far_start, np.concatenate(far), is_tile)
 
 
 class _Pairs(NamedTuple):

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
 
 from recon.errors import ConfigError
 from recon.hgcal_clustering.checks import check_rechits
 from recon.hgcal_clustering.clue import clue
+from recon.hgcal_clustering.clue_clusters import project
 from recon.hgcal_clustering.rows import to_rows
 from recon.types import DensityClusters, RecHits
 
@@ -46,17 +46,6 @@ class HitClueConfig:
             )
 
 
-def project_hits(hits: RecHits, config: HitClueConfig) -> Float32[np.ndarray, "n 3"]:
-    """Coordinates that the distances are taken in, mm.
-
-    Args:
-        hits: none in the plane z = 0.
-        config: plane and step.
-    """
-    across = hits.position[:, :2] / np.abs(hits.position[:, 2:]) * config.plane
-    return np.concatenate([across, hits.layer[:, None] * config.layer_step], 1).astype(np.float32)
-
-
 def clue_hits(hits: RecHits, config: HitClueConfig | None = None) -> DensityClusters:
     """Cluster the hits of one event in three dimensions; the two endcaps do not see each other.
 
@@ -75,7 +64,7 @@ def clue_hits(hits: RecHits, config: HitClueConfig | None = None) -> DensityClus
     rows = np.flatnonzero(hits.valid)
     used = RecHits(*(np.asarray(column)[rows] for column in hits))
     found = clue(
-        project_hits(used, config),
+        project(used.position, used.layer, config.plane, config.layer_step),
         used.energy,
         d_c=config.d_c,
         rho_c=config.rho_c,

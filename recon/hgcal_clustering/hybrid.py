@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jaxtyping import Float
 
 from recon.errors import ConfigError
 from recon.hgcal_clustering.condensation import as_density, showers_from
@@ -69,7 +70,20 @@ def condense(clusters: Clusters, network: CondensationNetwork, config: HybridCon
     if len(graph.row) == 0:
         return nothing(len(clusters.valid))
     found: Any = jax.device_get(probabilities(network, jax.tree.map(jax.numpy.asarray, pad_graph(graph))))
-    probability = np.asarray(found, np.float64)[: len(graph.row)]
+    return showers_of(graph, found[: len(graph.row)].astype(np.float64), config, len(clusters.valid))
+
+
+def showers_of(
+    graph: ShowerGraph, probability: Float[np.ndarray, "n k1"], config: HybridConfig, n_clusters: int
+) -> DensityClusters:
+    """The showers that the probabilities of a network make; as `condense`.
+
+    Args:
+        graph: of one endcap, not padded.
+        probability: of every slot, the last column that of pile-up.
+        config: settings.
+        n_clusters: number of layer clusters that the rows of the graph belong to.
+    """
     label = showers_from(
         graph,
         probability,
@@ -77,4 +91,4 @@ def condense(clusters: Clusters, network: CondensationNetwork, config: HybridCon
         least_probability=config.least_probability,
     )
     score = graph.energy * (1 - probability[:, -1])
-    return to_rows(as_density(label, graph, score), graph.row.astype(np.int64), len(clusters.valid))
+    return to_rows(as_density(label, graph, score), graph.row.astype(np.int64), n_clusters)

@@ -27,7 +27,7 @@ from recon.padding import bucket_size
 from recon.types import NOISE, Array, Clusters, DensityClusters
 
 _OPEN, _SEED, _TAKEN = 0, 1, 2
-_ALL_LAYERS = 1000
+ALL_LAYERS = 1000
 
 
 def sight_distance(here: Mapping[str, Array], there: Mapping[str, Array]) -> Float32[Array, " b"]:
@@ -123,6 +123,6 @@ def multiclusters(
     priority = np.empty(n, np.int32)
     priority[np.argsort(-energy, kind="stable")] = np.arange(n)
     pad = partial(pad_rows, length=length)
-    tiles = pad_tiles(find_tiles(position, layer, config.radius, _ALL_LAYERS), length, length)
+    tiles = pad_tiles(find_tiles(position, layer, config.radius, ALL_LAYERS), length, length)
     found = _program(pad(position), pad(energy), pad(priority), np.arange(length) < n, tiles, config=config)
     return to_rows(jax.device_get(found), rows, len(clusters.valid))

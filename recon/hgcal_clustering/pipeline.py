@@ -11,19 +11,20 @@ what users call: it checks the event, pads it, and returns arrays without paddin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Int, Int32
 
 from recon.errors import CapacityError, DataError
 from recon.hgcal_clustering.association import hit_clusters
 from recon.hgcal_clustering.cell_graph import CellGraph
+from recon.hgcal_clustering.cell_program import CellCapacity
 from recon.hgcal_clustering.checks import LEAST_ROWS, check_rechits, pad_rows
 from recon.hgcal_clustering.clue3d import clue3d
-from recon.hgcal_clustering.clue_cells import CellCapacity, clue_cells
+from recon.hgcal_clustering.clue_cells import clue_cells
 from recon.hgcal_clustering.clue_clusters import clue_clusters
 from recon.hgcal_clustering.clue_hits import clue_hits
 from recon.hgcal_clustering.clue_layers import clue_layers
@@ -137,12 +138,17 @@ def cluster_layers(
     return found, tile
 
 
+def endcaps(clusters: Clusters) -> Iterator[tuple[Clusters, Int[np.ndarray, " k"]]]:
+    """The layer clusters of either endcap, and their rows."""
+    for side in (-1, 1):
+        rows = np.flatnonzero(clusters.valid & (np.sign(clusters.position[:, 2]) == side))
+        yield Clusters(clusters.member_cluster, *(column[rows] for column in clusters[1:])), rows
+
+
 def associate_clusters(clusters: Clusters, config: HgcalConfig) -> DensityClusters:
     """Put together the layer clusters of both endcaps, one after the other."""
     parts = []
-    for side in (-1, 1):
-        rows = np.flatnonzero(clusters.valid & (np.sign(clusters.position[:, 2]) == side))
-        one = Clusters(clusters.member_cluster, *(column[rows] for column in clusters[1:]))
+    for one, rows in endcaps(clusters):
         if config.method == "imaging":
             found = multiclusters(one, config.imaging, min_size=config.layer_clusters.min_size)
         elif config.method == "clusters":
@@ -228,8 +234,16 @@ def find_showers(
     clock("layer clusters", clusters)
     density = associate_clusters(clusters, config)
     clock("association", density)
-    tracksters = find_tracksters(clusters, density, config, capacity=max_tracksters)
-    clock("tracksters", tracksters)
+    showers = showers_from_clusters(clusters, density, config, capacity=max_tracksters)
+    clock("tracksters", showers.tracksters)
+    return showers
+
+
+def showers_from_clusters(
+    clusters: Clusters, density: DensityClusters, config: HgcalConfig, *, capacity: int | None = None
+) -> Showers:
+    """The showers of one event from the groups of its layer clusters; arguments as for `find_tracksters`."""
+    tracksters = find_tracksters(clusters, density, config, capacity=capacity)
     return Showers(hit_clusters(clusters, tracksters), tracksters, clusters)
 
 

@@ -72,7 +72,7 @@ def clue_padded(
     own = jnp.zeros(n, jnp.int32) if batch is None else batch
     # Padding comes after everything else, in a batch of its own.
     key = jnp.where(valid, 0, _LAST)
-    rank = _rank(key, points, weights) if compat == "paper" else jnp.arange(n, dtype=jnp.int32)
+    rank = position_rank_padded(key, points, weights) if compat == "paper" else jnp.arange(n, dtype=jnp.int32)
     order, windows = _tiles(points, key, own, rank, jnp.max(jnp.stack([*map(jnp.asarray, radii)])), metric)
     measure = Measure(jnp.asarray(metric.on_axes(n_axes)), jnp.asarray(kernel.parameters, jnp.float32))
     in_order = SortedPoints(tuple(points[order].T), weights[order], rank[order])
@@ -121,6 +121,17 @@ def tiles_padded(
     return Tiles(*_tiles(points, jnp.where(valid, 0, _LAST), own, row, jnp.float32(1), Metric()))
 
 
+def position_rank_padded(
+    key: Int32[Array, " n"], points: Float32[Array, "n d"], weights: Float32[Array, " n"]
+) -> Int32[Array, " n"]:
+    """Do what `recon.hgcal_clustering.points.position_rank` does inside a program, by a key before all else."""
+    n = points.shape[0]
+    row = jnp.arange(n, dtype=jnp.int32)
+    columns = (key, *points.T, weights, row)
+    order = jax.lax.sort(columns, num_keys=len(columns))[-1]
+    return jnp.zeros(n, jnp.int32).at[order].set(row, unique_indices=True)
+
+
 class _Rows(NamedTuple):
     """Rows of tiles and the axis along which points of a row are sorted.
 
@@ -137,14 +148,6 @@ class _Rows(NamedTuple):
     counts: tuple[Array, ...]
     x: Array
     period: float
-
-
-def _rank(key: Array, points: Array, weights: Array) -> Int32[Array, " n"]:
-    n = points.shape[0]
-    row = jnp.arange(n, dtype=jnp.int32)
-    columns = (key, *points.T, weights, row)
-    order = jax.lax.sort(columns, num_keys=len(columns))[-1]
-    return jnp.zeros(n, jnp.int32).at[order].set(row, unique_indices=True)
 
 
 def _tiles(

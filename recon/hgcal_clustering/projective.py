@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, Int, Int32
+from jaxtyping import Float, Float32, Int, Int32
 
 from recon.geometry import array_namespace
 from recon.hgcal_clustering.tiles import Tiles, pad_windows, search_tiles
@@ -55,7 +55,7 @@ def line_points(
     return LinePoints(slope, phi, depth, layer, energy, jnp.arange(len(layer), dtype=jnp.int32))
 
 
-def transverse2(here: Mapping[str, Array], there: Mapping[str, Array]) -> Float32[Array, " b"]:
+def transverse2(here: Mapping[str, Array], there: Mapping[str, Array]) -> Float[Array, ...]:
     """Squared transverse distance in the plane of `here`, mm^2."""
     angle = jnp.abs(here["phi"] - there["phi"])
     arc = there["slope"] * jnp.minimum(angle, 2 * math.pi - angle)

@@ -1,7 +1,8 @@
-"""Shower finding by an engine that serves the artefact of `recon.hgcal_clustering.export.export_chain`."""
+"""Shower finding by an engine that serves an artefact of `recon.hgcal_clustering.export`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from recon.pipeline import EngineModule
 from recon.types import NOISE, CalorimeterEvent, Clusters, RecHits, Tracksters
 
 MODEL = "hgcal"
-"""Name of the artefact."""
+"""Name of the artefact of CLUE3D; those of other algorithms are named after it and them."""
 INPUTS = ("position", "energy", "layer", "cell", "sigma_noise")
+HIT_INPUTS = INPUTS[:3]
+"""What CLUE on hits in three dimensions needs."""
 CLUSTERS = {
     "cluster_position": (3,),
     "cluster_energy": (),
@@ -35,6 +38,11 @@ TRACKSTERS = {
 """Outputs with one row for every layer cluster and trackster, in the order of the fields, and the shape of a row."""
 
 
+def model_name(algorithm: str) -> str:
+    """Name of the artefact of an algorithm of `recon reconstruct hgcal`."""
+    return MODEL if algorithm == "clue3d" else f"{MODEL}_{algorithm}"
+
+
 def pack_hits(hits: RecHits) -> Inputs:
     """Hits as the inputs of the artefact: the valid ones, column by column.
 
@@ -51,7 +59,22 @@ def pack_hits(hits: RecHits) -> Inputs:
     if (count > 1).any():
         cell_twice = int(pairs[np.argmax(count)] // 2)
         raise DataError(f"cell {cell_twice} has {int(count.max())} hits: allowed is one; add them up")
-    return {name: np.ascontiguousarray(np.asarray(getattr(hits, name))[used]) for name in INPUTS}
+    return _columns(hits, INPUTS)
+
+
+def pack_points(hits: RecHits) -> Inputs:
+    """Hits as the inputs of CLUE in three dimensions, which knows no cells.
+
+    Raises:
+        DataError: a hit that cannot be used.
+    """
+    check_rechits(hits)
+    return _columns(hits, HIT_INPUTS)
+
+
+def _columns(hits: RecHits, names: tuple[str, ...]) -> Inputs:
+    used = np.asarray(hits.valid)
+    return {name: np.ascontiguousarray(np.asarray(getattr(hits, name))[used]) for name in names}
 
 
 def unpack_showers(hits: RecHits, outputs: Outputs) -> Showers:
@@ -61,17 +84,9 @@ def unpack_showers(hits: RecHits, outputs: Outputs) -> Showers:
         DataError: they are not those of this event; the output is named.
     """
     used = np.flatnonzero(hits.valid)
-    n, n_clusters, n_tracksters = (
-        len(used), len(outputs["cluster_energy"]), len(outputs["trackster_energy"]),
-    )  # fmt: skip
+    n, n_clusters = len(used), len(outputs["cluster_energy"])
     shapes: dict[str, tuple[int, ...]] = {"hit_cluster": (n,), "cluster_trackster": (n_clusters,)}
-    shapes |= {name: (n_clusters, *row) for name, row in CLUSTERS.items()}
-    shapes |= {name: (n_tracksters, *row) for name, row in TRACKSTERS.items()}
-    for name, shape in shapes.items():
-        if outputs[name].shape != shape:
-            raise DataError(
-                f"output {name!r} of the engine has shape {outputs[name].shape}; {shape} is needed"
-            )
+    _check_shapes(outputs, shapes | {name: (n_clusters, *row) for name, row in CLUSTERS.items()})
     hit_cluster = np.full(len(hits.valid), NOISE, np.int32)
     hit_cluster[used] = outputs["hit_cluster"]
     layered = {name.removeprefix("cluster_"): outputs[name] for name in CLUSTERS}
@@ -79,9 +94,37 @@ def unpack_showers(hits: RecHits, outputs: Outputs) -> Showers:
     layered["seed"] = used[layered["seed"]].astype(np.int32)
     clusters = Clusters(member_cluster=hit_cluster, **layered, valid=np.ones(n_clusters, bool))
     member = outputs["cluster_trackster"]
-    found = {name.removeprefix("trackster_"): outputs[name] for name in TRACKSTERS}
-    tracksters = Tracksters(member_trackster=member, **found, valid=np.ones(n_tracksters, bool))
+    tracksters = _tracksters(outputs, member)
     return Showers(np.append(member, np.int32(NOISE))[hit_cluster], tracksters, clusters)
+
+
+def unpack_hit_showers(hits: RecHits, outputs: Outputs) -> Showers:
+    """The outputs of CLUE on hits in three dimensions as the showers of an event.
+
+    Raises:
+        DataError: they are not those of this event; the output is named.
+    """
+    used = np.flatnonzero(hits.valid)
+    _check_shapes(outputs, {"hit_trackster": (len(used),)})
+    member = np.full(len(hits.valid), NOISE, np.int32)
+    member[used] = outputs["hit_trackster"]
+    tracksters = _tracksters(outputs, member)
+    return Showers(member, tracksters._replace(seed=used[tracksters.seed].astype(np.int32)), None)
+
+
+def _tracksters(outputs: Outputs, member: np.ndarray) -> Tracksters:
+    n = len(outputs["trackster_energy"])
+    _check_shapes(outputs, {name: (n, *row) for name, row in TRACKSTERS.items()})
+    found = {name.removeprefix("trackster_"): outputs[name] for name in TRACKSTERS}
+    return Tracksters(member_trackster=member, **found, valid=np.ones(n, bool))
+
+
+def _check_shapes(outputs: Outputs, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for name, shape in shapes.items():
+        if outputs[name].shape != shape:
+            raise DataError(
+                f"output {name!r} of the engine has shape {outputs[name].shape}; {shape} is needed"
+            )
 
 
 class ShowerFinder(EngineModule[CalorimeterEvent]):
@@ -89,13 +132,16 @@ class ShowerFinder(EngineModule[CalorimeterEvent]):
 
     Args:
         engine: that serves the artefact.
+        method: of `HgcalConfig`, of the chain in the artefact.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, method: str = "clue3d") -> None:
+        on_hits = method == "hits"
+
         def pack(event: CalorimeterEvent) -> Inputs:
-            return pack_hits(event.hits)
+            return pack_points(event.hits) if on_hits else pack_hits(event.hits)
 
         def unpack(event: CalorimeterEvent, outputs: Outputs) -> Any:
-            return unpack_showers(event.hits, outputs)
+            return (unpack_hit_showers if on_hits else unpack_showers)(event.hits, outputs)
 
         super().__init__(engine, pack, unpack)

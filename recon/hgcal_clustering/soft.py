@@ -139,15 +139,15 @@ def soft_clue(
     higher = jax.nn.sigmoid(higher_logit)
     dense = jax.nn.sigmoid((rho - rho_c) / scale)
     out = jnp.where(there, jax.nn.sigmoid(out_logit), 0)
-    seed = dense * _none_of(higher * near)
-    outlier = (1 - dense) * _none_of(higher * out)
+    seed = dense * none_of(higher * near)
+    outlier = (1 - dense) * none_of(higher * out)
 
     length = jnp.sqrt(temperature) * d_c
     log_higher = jax.nn.log_sigmoid(higher_logit)
     near_score = log_higher + jax.nn.log_sigmoid((d_c - distance) / (temperature * d_c)) - distance / length
     far_score = log_higher + jax.nn.log_sigmoid(out_logit) - distance / length
-    follow = (dense - seed)[:, None] * _shares(near_score, there)
-    follow += (1 - dense - outlier)[:, None] * _shares(far_score, there)
+    follow = (dense - seed)[:, None] * shares(near_score, there)
+    follow += (1 - dense - outlier)[:, None] * shares(far_score, there)
     # The smallest distance, and the outlier radius where there is none.
     none = jnp.broadcast_to(-outlier_radius / length, (len(rho), 1))
     scores = jnp.concatenate([jnp.where(there, far_score, -jnp.inf), none], 1)
@@ -163,12 +163,12 @@ def _distance(points: Array, row: Array, there: Array) -> Array:
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
 
 
-def _none_of(probability: Array) -> Array:
+def none_of(probability: Array) -> Array:
     """Probability that none of independent things is so."""
     return jnp.exp(jnp.log1p(-jnp.minimum(probability, _CERTAIN)).sum(1))
 
 
-def _shares(score: Array, there: Array) -> Array:
+def shares(score: Array, there: Array) -> Array:
     """Softmax of scores; zeros for a point without neighbours."""
     any_there = there.any(1, keepdims=True)
     logit = jnp.where(any_there, jnp.where(there, score, -jnp.inf), 0)

@@ -6,7 +6,7 @@ files -> layer clusters with shares -> windows or graphs -> fit -> calibration -
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,28 +17,25 @@ from flax import nnx
 
 from recon.errors import ConfigError, DataError
 from recon.hgcal_clustering.cell_graph import CellGraph
-from recon.hgcal_clustering.clue_clusters import ClusterClueConfig
 from recon.hgcal_clustering.condensation import LabelledGraph, condensation_loss, label_graph
 from recon.hgcal_clustering.config import HgcalConfig
 from recon.hgcal_clustering.hybrid import HybridConfig
+from recon.hgcal_clustering.layer_clusters import LayerClusterConfig
 from recon.hgcal_clustering.model import CondensationConfig, CondensationNetwork
 from recon.hgcal_clustering.pipeline import load_cells
 from recon.hgcal_clustering.shipped import HgcalModel, save_model
 from recon.hgcal_clustering.shower_graph import pad_graph, shower_graph
 from recon.hgcal_clustering.training_data import TrainingEvent, calibrate, read_training_events, sides
-from recon.hgcal_clustering.tuning import (
-    TunedClue,
-    tuned_config,
-    tuning_loss,
-    tuning_windows,
-)
+from recon.hgcal_clustering.tuning import TunedClue, TunedClue3d, TunedParameters, tuning_loss
+from recon.hgcal_clustering.tuning_windows import tuning_windows
 from recon.io.weights import model_arrays
 from recon.train.loop import LoopConfig, fit
 from recon.train.optim import OptimConfig
 from recon.train.state import LossFn, TrainState, create_state, make_train_step, merge_model
 
 Say = Callable[[str], None]
-ModelKind = Literal["tuned", "hybrid"]
+ModelKind = Literal["tuned", "clue3d", "hybrid"]
+_TUNED: Mapping[str, type[TunedParameters]] = {"tuned": TunedClue, "clue3d": TunedClue3d}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +45,8 @@ class TrainingConfig:
     Attributes:
         train: files of simulated events with truth.
         output: directory of the run; the model goes to `output/model`.
-        model: `tuned`, parameters of CLUE on layer clusters by gradient, or `hybrid`, the network.
+        model: `tuned` or `clue3d`, parameters of CLUE on layer clusters or of CLUE3D by gradient, or `hybrid`, the
+            network.
         steps: updates, each with one window (tuned) or one endcap (hybrid).
         seed: of weights and of the order of events.
         learning_rate: its peak.
@@ -58,6 +56,7 @@ class TrainingConfig:
         energy_min: particles that windows and the calibration look at, GeV.
         window: layer clusters of a window.
         slots: neighbours of a layer cluster in a window.
+        min_size: least number of hits of a layer cluster that CLUE3D looks at.
         checkpoint_every: updates between checkpoints.
         max_seconds: wall time after which to stop with a checkpoint; the same command goes on from there.
         progress: draw a progress bar.
@@ -75,6 +74,7 @@ class TrainingConfig:
     energy_min: float = 15.0
     window: int = 1024
     slots: int = 192
+    min_size: int = 2
     checkpoint_every: int = 100
     max_seconds: float | None = None
     progress: bool = True
@@ -82,7 +82,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if not self.train:
             raise ConfigError("no file to train on was given; make one with `recon simulate hgcal`")
-        for name in ("steps", "window", "slots"):
+        for name in ("steps", "window", "slots", "min_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"TrainingConfig.{name} = {getattr(self, name)}; allowed is 1 or more")
 
@@ -101,12 +101,12 @@ def train(config: TrainingConfig, say: Say = lambda _: None, *, cells: CellGraph
     Raises:
         DataError: files without events or without truth.
     """
-    base = HgcalConfig()
+    base = HgcalConfig(layer_clusters=LayerClusterConfig(min_size=config.min_size))
     cells = load_cells(base) if cells is None else cells
     say(f"clustering the layers of the events in {len(config.train)} files")
     events = list(read_training_events(config.train, base, cells))
     say(f"{len(events)} events")
-    make = _train_tuned if config.model == "tuned" else _train_hybrid
+    make = _train_tuned if config.model in _TUNED else _train_hybrid
     model = make(config, base, events, say)
     save_model(config.output / "model", model)
     return model
@@ -115,22 +115,18 @@ def train(config: TrainingConfig, say: Say = lambda _: None, *, cells: CellGraph
 def _train_tuned(
     config: TrainingConfig, base: HgcalConfig, events: Sequence[TrainingEvent], say: Say
 ) -> HgcalModel:
-    start = ClusterClueConfig()
+    start = _TUNED[config.model](base)
+    room: dict[str, Any] = {"energy_min": config.energy_min, "size": config.window, "slots": config.slots}
     windows = [
         window
         for event in events
-        for window in tuning_windows(
-            event, start, energy_min=config.energy_min, size=config.window, slots=config.slots
-        )
+        for window in tuning_windows(event, start.choose, layer_step=start.layer_step, **room)
     ]
     if not windows:
         raise DataError(f"no particle of {config.energy_min} GeV or more left anything in the events")
     say(f"tuning on {len(windows)} windows")
-    state = _fit(
-        config, TunedClue(start), tuning_loss, lambda step: item_of_step(windows, config.seed, step), 0.99
-    )
-    tuned = tuned_config(merge_model(state, ema=True), start)
-    chain = replace(base, method="clusters", clusters=tuned)
+    state = _fit(config, start, tuning_loss, lambda step: item_of_step(windows, config.seed, step), 0.99)
+    chain = merge_model(state, ema=True).tuned(base)
     chain = replace(chain, calibration=calibrate(events, chain, energy_min=config.energy_min))
     return HgcalModel(chain, _card(config, state, chain, f"{len(windows)} windows of {len(events)} events"))
 
@@ -236,8 +232,8 @@ def _card(config: TrainingConfig, state: TrainState, chain: HgcalConfig, data: s
     settings = "\n".join(f"| {name} | {value} |" for name, value in sorted(run_settings(config).items()))
     n = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     what = {
-        "tuned": f"CLUE on layer clusters, {n} parameters tuned by gradient: "
-        + ", ".join(f"{k} = {v}" for k, v in dataclasses.asdict(chain.clusters).items() if k != "energy_min"),
+        "tuned": f"CLUE on layer clusters, {n} parameters tuned by gradient: {_listed(chain.clusters)}",
+        "clue3d": f"CLUE3D, {n} parameters tuned by gradient: {_listed(chain.clue3d)}",
         "hybrid": f"Seeds by CLUE and a condensation network of {n:,} parameters",
     }[config.model]
     return f"""# Showers in a high-granularity calorimeter: {config.model}
@@ -250,3 +246,7 @@ def _card(config: TrainingConfig, state: TrainState, chain: HgcalConfig, data: s
 | --- | --- |
 {settings}
 """
+
+
+def _listed(settings: Any) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in dataclasses.asdict(settings).items())

@@ -1,7 +1,7 @@
-"""Parameters of CLUE on layer clusters tuned by gradient, through `soft_clue`.
+"""Parameters of CLUE on layer clusters and of CLUE3D tuned by gradient, through `soft_clue` and `soft_clue3d`.
 
-In a window around a particle, `soft_clue` says who follows whom with what probability. Followed up to the seed, that
-gives every layer cluster a probability to end in the particle's shower, and so the energy expected in it. What is
+In a window around a particle, the soft algorithm says who follows whom with what probability. Followed up to the seed,
+that gives every layer cluster a probability to end in the particle's shower, and so the energy expected in it. What is
 maximised is the overlap of shower and particle,
 
     (1 + w) (energy of the particle in its shower) / (w energy of the particle + energy of the shower),
@@ -12,27 +12,28 @@ Dice); a particle that is cut in two is not found at all, so that here w = 4.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Float, Float32, Int32
+from jaxtyping import Float, Int, Int32
 
-from recon.hgcal_clustering.clue_clusters import ClusterClueConfig, chosen_rows, project
-from recon.hgcal_clustering.soft import neighbour_table, soft_clue
-from recon.hgcal_clustering.training_data import TrainingEvent, sides
-from recon.types import Array
+from recon.hgcal_clustering.checks import large_clusters
+from recon.hgcal_clustering.clue_clusters import chosen_rows, project
+from recon.hgcal_clustering.config import HgcalConfig
+from recon.hgcal_clustering.projective import line_points
+from recon.hgcal_clustering.soft import SoftClusters, soft_clue
+from recon.hgcal_clustering.soft_clue3d import Clue3dParameters, soft_clue3d
+from recon.hgcal_clustering.tuning_windows import TuningWindow
+from recon.types import Array, Clusters
 
-PARAMETERS = ("d_c", "rho_c", "outlier_delta_factor", "layer_step")
-"""What is tuned; all are above 0 and move on a logarithmic scale."""
 TEMPERATURE = 0.03
 """A radius that is softer than this has many neighbours in its tail, which no seed survives."""
-_TABLE_RADIUS = 70.0
-_TABLE_STEP = 1.5
-_WINDOW = 130.0
 _LEAST = 1e-6
 _NEVER = -1e4
 _WHOLE = 4.0
@@ -40,63 +41,130 @@ _STEPS = 20
 """Of a way to a seed; it rarely takes more than ten."""
 
 
-class TuningWindow(NamedTuple):
-    """Layer clusters around one particle, padded.
+class TunedParameters(nnx.Module):
+    """Parameters of an algorithm as something that can be trained; all are above 0 and move on a logarithmic scale.
 
     Attributes:
-        xy: projected, mm.
-        layer: number.
-        energy: GeV; 0 for padding.
-        own: what the particle gave, GeV.
-        total: what it gave in all, GeV.
-        neighbours: of `neighbour_table`.
+        names: of the parameters.
+        least: those that have one.
+        layer_step: see `recon.hgcal_clustering.tuning_windows.tuning_windows`.
     """
 
-    xy: Float32[Array, "n 2"]
-    layer: Int32[Array, " n"]
-    energy: Float32[Array, " n"]
-    own: Float32[Array, " n"]
-    total: Float32[Array, ""]
-    neighbours: Int32[Array, "n k"]
+    names: ClassVar[tuple[str, ...]]
+    least: ClassVar[Mapping[str, float]]
+    layer_step: ClassVar[float]
 
-
-class TunedClue(nnx.Module):
-    """The parameters as something that can be trained."""
-
-    def __init__(self, config: ClusterClueConfig) -> None:
-        start = [np.log(getattr(config, name)) for name in PARAMETERS]
+    def __init__(self, settings: Any) -> None:
+        start = [np.log(getattr(settings, name)) for name in self.names]
         self.logarithm = nnx.Param(jnp.asarray(start, jnp.float32))
 
     def values(self) -> dict[str, Array]:
-        """The parameters by name; the outlier factor is at least 1."""
-        value = jnp.exp(self.logarithm[...])
-        named = dict(zip(PARAMETERS, value, strict=True))
-        return named | {"outlier_delta_factor": jnp.maximum(named["outlier_delta_factor"], 1.0)}
+        """The parameters by name."""
+        named = dict(zip(self.names, jnp.exp(self.logarithm[...]), strict=True))
+        return named | {name: jnp.maximum(named[name], least) for name, least in self.least.items()}
+
+    def rounded(self) -> dict[str, float]:
+        """The same with three digits."""
+        return {name: float(f"{float(value):.3g}") for name, value in self.values().items()}
+
+    @abstractmethod
+    def choose(self, clusters: Clusters) -> Int[np.ndarray, " k"]:
+        """Rows of the layer clusters that the algorithm looks at."""
+
+    @abstractmethod
+    def soft(self, window: TuningWindow, temperature: float) -> tuple[SoftClusters, Array]:
+        """What the algorithm says about a window, and the density of a seed, GeV."""
+
+    @abstractmethod
+    def tuned(self, config: HgcalConfig) -> HgcalConfig:
+        """The settings of a chain with these parameters."""
+
+
+class TunedClue(TunedParameters):
+    """CLUE on layer clusters.
+
+    Args:
+        config: where to start, and what is not tuned.
+    """
+
+    names = ("d_c", "rho_c", "outlier_delta_factor", "layer_step")
+    least: ClassVar[Mapping[str, float]] = {"outlier_delta_factor": 1.0}
+    layer_step = 1.5
+
+    def __init__(self, config: HgcalConfig) -> None:
+        super().__init__(config.clusters)
+        self.settings = config.clusters
+
+    def choose(self, clusters: Clusters) -> Int[np.ndarray, " k"]:
+        """See `TunedParameters.choose`."""
+        return chosen_rows(clusters, self.settings.energy_min)
+
+    def soft(self, window: TuningWindow, temperature: float) -> tuple[SoftClusters, Array]:
+        """See `TunedParameters.soft`."""
+        value = self.values()
+        points = project(window.position, window.layer, self.settings.plane, value.pop("layer_step"))
+        found = soft_clue(points, window.energy, window.neighbours, **value, temperature=temperature)
+        return found, value["rho_c"]
+
+    def tuned(self, config: HgcalConfig) -> HgcalConfig:
+        """See `TunedParameters.tuned`."""
+        return replace(config, method="clusters", clusters=replace(config.clusters, **self.rounded()))
+
+
+class TunedClue3d(TunedParameters):
+    """CLUE3D.
+
+    Args:
+        config: where to start, and what is not tuned.
+    """
+
+    names = Clue3dParameters._fields
+    least: ClassVar[Mapping[str, float]] = {"outlier_multiplier": 1.0}
+    # Layers that are too far apart do not see each other: their slots are for others.
+    layer_step = 6.0
+
+    def __init__(self, config: HgcalConfig) -> None:
+        super().__init__(config.clue3d)
+        self.min_size = config.layer_clusters.min_size
+        self.same_layer_density = config.clue3d.same_layer_density
+
+    def choose(self, clusters: Clusters) -> Int[np.ndarray, " k"]:
+        """See `TunedParameters.choose`."""
+        rows: np.ndarray = large_clusters(clusters, self.min_size)[0]
+        return rows
+
+    def soft(self, window: TuningWindow, temperature: float) -> tuple[SoftClusters, Array]:
+        """See `TunedParameters.soft`."""
+        value = self.values()
+        found = soft_clue3d(
+            line_points(window.position, window.energy, window.layer),
+            window.neighbours,
+            Clue3dParameters(**value),
+            temperature=temperature,
+            same_layer_density=self.same_layer_density,
+        )
+        return found, value["critical_density"]
+
+    def tuned(self, config: HgcalConfig) -> HgcalConfig:
+        """See `TunedParameters.tuned`."""
+        value: dict[str, Any] = self.rounded()
+        value |= {name: round(value[name]) for name in ("sibling_layers", "critical_layers")}
+        return replace(config, method="clue3d", clue3d=replace(config.clue3d, **value))
 
 
 def tuning_loss(
-    module: TunedClue, window: TuningWindow, rng: jax.Array, temperature: float = TEMPERATURE
+    module: TunedParameters, window: TuningWindow, rng: jax.Array, temperature: float = TEMPERATURE
 ) -> tuple[Float[Array, ""], Mapping[str, Array]]:
     """One minus the overlap of a particle and the shower that begins at its densest layer cluster."""
     del rng
-    value = module.values()
-    depth = (window.layer * value["layer_step"]).astype(jnp.float32)
-    soft = soft_clue(
-        jnp.concatenate([window.xy, depth[:, None]], 1),
-        window.energy,
-        window.neighbours,
-        d_c=value["d_c"],
-        rho_c=value["rho_c"],
-        outlier_delta_factor=value["outlier_delta_factor"],
-        temperature=temperature,
-    )
+    soft, rho_c = module.soft(window, temperature)
     mostly = (window.own > 0.5 * window.energy) & (window.energy > 0)
-    densest = jax.nn.softmax(jnp.where(mostly, soft.rho / (temperature * value["rho_c"]), _NEVER))
+    densest = jax.nn.softmax(jnp.where(mostly, soft.rho / (temperature * rho_c), _NEVER))
     ends = ends_at(densest * soft.seed * mostly.any(), soft.follow, window.neighbours)
     shared = (ends * window.own).sum()
     shower = (ends * window.energy).sum()
     overlap = (1 + _WHOLE) * shared / jnp.maximum(_WHOLE * window.total + shower, _LEAST)
-    return 1 - overlap, value
+    return 1 - overlap, module.values()
 
 
 def ends_at(
@@ -116,62 +184,3 @@ def ends_at(
         return start + (share * ends[row]).sum(1), None
 
     return jax.lax.scan(step, start, None, length=_STEPS)[0]
-
-
-def tuning_windows(
-    event: TrainingEvent, config: ClusterClueConfig, *, energy_min: float, size: int, slots: int
-) -> list[TuningWindow]:
-    """Windows around the particles above an energy; what does not fit, the softest first, is left out.
-
-    Args:
-        event: with truth.
-        config: plane and least energy of a layer cluster.
-        energy_min: of the particles, GeV.
-        size: layer clusters of a window.
-        slots: neighbours of a layer cluster; the nearest stay.
-    """
-    windows = []
-    shares = event.shares
-    for clusters in sides(event.clusters):
-        rows = chosen_rows(clusters, config.energy_min)
-        xy = project(clusters.position[rows], clusters.layer[rows], config.plane, 1.0)[:, :2]
-        for particle in np.flatnonzero(event.energy >= energy_min):
-            own = np.zeros(len(clusters.valid))
-            mine = shares.particle == particle
-            own[shares.cluster[mine]] = shares.energy[mine]
-            given = own[rows]
-            if np.count_nonzero(given) < 2:
-                continue
-            centre = np.average(xy, axis=0, weights=given)
-            near = np.flatnonzero(np.hypot(*(xy - centre).T) < _WINDOW)
-            near = near[np.argsort(-clusters.energy[rows[near]], kind="stable")][:size]
-            one = rows[near]
-            columns = (xy[near], clusters.layer[one], clusters.energy[one], given[near])
-            windows.append(_window(columns, given.sum(), size, slots))
-    return windows
-
-
-def _window(columns: tuple[np.ndarray, ...], total: float, size: int, slots: int) -> TuningWindow:
-    xy, layer, energy, own = columns
-    points = np.concatenate([xy, layer[:, None] * _TABLE_STEP], 1).astype(np.float32)
-    table = neighbour_table(points, _TABLE_RADIUS)
-    apart = np.linalg.norm(points[:, None] - points[np.maximum(table, 0)], axis=2)
-    order = np.argsort(np.where(table >= 0, apart, np.inf), 1, kind="stable")[:, :slots]
-    nearest = np.take_along_axis(table, order, 1)
-    neighbours = np.full((size, slots), -1, np.int32)
-    neighbours[: len(energy), : nearest.shape[1]] = nearest
-    spare = size - len(energy)
-    return TuningWindow(
-        np.pad(xy, ((0, spare), (0, 0))),
-        np.pad(layer, (0, spare)).astype(np.int32),
-        np.pad(energy, (0, spare)).astype(np.float32),
-        np.pad(own, (0, spare)).astype(np.float32),
-        np.float32(total),
-        neighbours,
-    )
-
-
-def tuned_config(module: TunedClue, config: ClusterClueConfig) -> ClusterClueConfig:
-    """The settings with the tuned parameters, rounded to three digits."""
-    values = {name: float(f"{float(value):.3g}") for name, value in module.values().items()}
-    return ClusterClueConfig(plane=config.plane, energy_min=config.energy_min, **values)

@@ -80,3 +80,22 @@ def _numbers(column: Any, name: str) -> np.ndarray:
     if values.dtype.kind not in "biuf":
         raise problem
     return values
+
+
+def with_columns(table: Any, columns: Mapping[str, Shaped[np.ndarray, " j"]]) -> Any:
+    """A table of jets with more columns of one value a jet.
+
+    Args:
+        table: records.
+        columns: by name.
+
+    Raises:
+        DataError: the table has a column of such a name already, or another number of jets.
+    """
+    for name, column in columns.items():
+        if name in table.fields:
+            raise DataError(f"the jets have a column {name!r} already; choose another name for the new one")
+        if len(column) != len(table):
+            raise DataError(f"column {name!r} has {len(column)} values for {len(table)} jets")
+    # Not `zip`: that would broadcast the lists of candidates against those of vertices.
+    return ak.Array({name: table[name] for name in table.fields} | dict(columns))

@@ -66,6 +66,16 @@ def is_pfnano(path: str | Path) -> bool:
         return held.get(TREE) == "TTree" and "FatJetPFCands_pFCandsIdx" in set(file[TREE].keys())
 
 
+def count_pfnano_events(path: str | Path) -> int:
+    """Number of events of a file, without reading them.
+
+    Raises:
+        DataError: a file that is missing, truncated or damaged.
+    """
+    with root_file.opened(Path(path)) as file:
+        return int(root_table.table(file, Path(path), TREE).num_entries)
+
+
 def read_pfnano(
     path: str | Path, *, entry_start: int | None = None, entry_stop: int | None = None
 ) -> Iterator[Any]:

@@ -139,6 +139,12 @@ def model_arrays(model: nnx.Module) -> dict[str, np.ndarray]:
     return flatten_state(nnx.state(model, nnx.Not(nnx.RngState)))
 
 
+def array_shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes of `model_arrays`; the module may be abstract (`nnx.eval_shape`)."""
+    leaves = _named_leaves(nnx.state(model, nnx.Not(nnx.RngState)))
+    return {name: tuple(leaf.shape) for name, leaf in leaves}
+
+
 def set_model_arrays(model: Module, arrays: Mapping[str, np.ndarray]) -> Module:
     """Put arrays into a module in place and return it.
 

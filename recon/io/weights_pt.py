@@ -1,5 +1,7 @@
 """State dictionaries of PyTorch, read without PyTorch: a .pt file is an archive of one pickle and raw numbers.
 
+Before PyTorch 1.6 it was five pickles and raw numbers behind each other; many weights are still published so.
+
 The pickle is read by a reader that knows tensors and dictionaries and refuses everything else, so that a file cannot
 run code.
 """
@@ -10,6 +12,7 @@ import collections
 import io
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +36,13 @@ STORAGES = {
 """Types of numbers by PyTorch's name."""
 
 
+LEGACY = (0x1950A86A20F9469CFC6C, 1001)
+"""Magic number and version in front of the files of old."""
+_DAMAGE = (
+    pickle.UnpicklingError, KeyError, ValueError, TypeError, EOFError, AttributeError, IndexError, OverflowError
+)  # fmt: skip
+
+
 class _Storage(NamedTuple):
     dtype: np.dtype
 
@@ -41,28 +51,65 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """Arrays by name.
 
     Args:
-        path: of a file of `torch.save(module.state_dict(), path)`, PyTorch 1.6 or later.
+        path: of a file of `torch.save(module.state_dict(), path)`.
 
     Raises:
         DataError: the file is absent, damaged, of another format, or holds anything but tensors.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            if len(names) != 1:
-                raise DataError(
-                    f"{path} is no file of PyTorch: it holds {len(names)} entries data.pkl, not 1"
-                )
-            root = names[0].removesuffix("data.pkl")
-            _check_order(archive, root)
-            state = _Reader(archive, root, archive.read(names[0])).load()
+        state = _read_archive(path) if zipfile.is_zipfile(path) else _read_legacy(path)
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read as a file of PyTorch: {error}") from error
-    except (pickle.UnpicklingError, KeyError, ValueError, TypeError, EOFError, AttributeError) as error:
+    except _DAMAGE as error:
         raise DataError(f"{path} holds more than a state dictionary, or is damaged: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(array, np.ndarray) for array in state.values()):
         raise DataError(f"{path} holds more than a state dictionary: save module.state_dict() alone")
     return {str(name): array for name, array in state.items()}
+
+
+def _read_archive(path: Path) -> Any:
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(names) != 1:
+            raise DataError(f"{path} is no file of PyTorch: it holds {len(names)} entries data.pkl, not 1")
+        root = names[0].removesuffix("data.pkl")
+        _check_order(archive, root)
+
+        def stored(key: str, dtype: np.dtype, count: int) -> np.ndarray:
+            return np.frombuffer(archive.read(f"{root}data/{key}"), dtype)
+
+        return _Reader(io.BytesIO(archive.read(names[0])), stored).load()
+
+
+def _read_legacy(path: Path) -> Any:
+    """The numbers stand behind the pickle that says of which type they are: it is read twice."""
+    with path.open("rb") as stream:
+        try:
+            front = tuple(_Reader(stream, _nothing).load() for _ in LEGACY)
+        except _DAMAGE:
+            front = ()
+        if front != LEGACY:
+            raise DataError(f"{path} cannot be read as a file of PyTorch: it is neither of the two formats")
+        system = _Reader(stream, _nothing).load()
+        if not system["little_endian"]:
+            raise DataError(f"{path} was written with the other byte order")
+        start, types = stream.tell(), {}
+
+        def note(key: str, dtype: np.dtype, count: int) -> np.ndarray:
+            types[key] = dtype
+            return np.zeros(count, dtype)
+
+        _Reader(stream, note).load()
+        arrays = {}
+        for key in _Reader(stream, _nothing).load():
+            count = int.from_bytes(stream.read(8), "little")
+            arrays[key] = np.frombuffer(stream.read(count * types[key].itemsize), types[key])
+        stream.seek(start)
+        return _Reader(stream, lambda key, dtype, count: arrays[key]).load()
+
+
+def _nothing(key: str, dtype: np.dtype, count: int) -> np.ndarray:
+    raise pickle.UnpicklingError(f"array {key} stands where none belongs")
 
 
 def _check_order(archive: zipfile.ZipFile, root: str) -> None:
@@ -75,9 +122,9 @@ def _check_order(archive: zipfile.ZipFile, root: str) -> None:
 class _Reader(pickle.Unpickler):
     """Knows the few names that a state dictionary consists of."""
 
-    def __init__(self, archive: zipfile.ZipFile, root: str, content: bytes) -> None:
-        super().__init__(io.BytesIO(content))
-        self._archive, self._root = archive, root
+    def __init__(self, stream: Any, stored: Callable[[str, np.dtype, int], np.ndarray]) -> None:
+        super().__init__(stream)
+        self._stored = stored
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -91,8 +138,9 @@ class _Reader(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} is no part of a state dictionary")
 
     def persistent_load(self, pid: Any) -> np.ndarray:
-        _, storage, key, _, count = pid
-        values = np.frombuffer(self._archive.read(f"{self._root}data/{key}"), storage.dtype)
+        # The files of old may add a description of a view, which state dictionaries do not have.
+        _, storage, key, _, count = pid[:5]
+        values = self._stored(key, storage.dtype, count)
         if len(values) < count:
             raise ValueError(f"array {key} has {len(values)} numbers instead of {count}")
         return values

@@ -16,7 +16,7 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float
 
 from recon.errors import ConfigError
 from recon.nn.neighbors import nearest_neighbors
@@ -55,10 +55,10 @@ class EdgeConv(nnx.Module):
 
     def __call__(
         self,
-        points: Float32[Array, "j n d"],
-        features: Float32[Array, "j n f"],
+        points: Float[Array, "j n d"],
+        features: Float[Array, "j n f"],
         valid: Bool[Array, "j n"],
-    ) -> Float32[Array, "j n o"]:
+    ) -> Float[Array, "j n o"]:
         """Features of points from those of their neighbours.
 
         Args:
@@ -66,8 +66,9 @@ class EdgeConv(nnx.Module):
             features: 0 for padding.
             valid: false for padding: it has no neighbours, does not count in the normalisation and stays 0.
         """
-        rows = jax.vmap(partial(nearest_neighbors, k=self.k))(points, valid)
-        own, other = split_kernel(self.layers[0].kernel[...])
+        # Distances want every digit, whatever the layers compute in.
+        rows = jax.vmap(partial(nearest_neighbors, k=self.k))(points.astype(jnp.float32), valid)
+        own, other = split_kernel(self.layers[0].kernel[...].astype(features.dtype))
         # Padding counts in no statistics, or the same jet would train differently in a longer array.
         mask = valid[:, :, None, None]
         gathered = jax.vmap(lambda values, index: values[index])(features @ other, rows)
@@ -81,7 +82,7 @@ class EdgeConv(nnx.Module):
         return jnp.where(valid[..., None], jax.nn.relu(around + edges.mean(2)), 0)
 
 
-def split_kernel(kernel: Float32[Array, "i2 o"]) -> tuple[Float32[Array, "i o"], Float32[Array, "i o"]]:
+def split_kernel(kernel: Float[Array, "i2 o"]) -> tuple[Float[Array, "i o"], Float[Array, "i o"]]:
     """The matrix of [x_i, x_j - x_i] as one of x_i and one of x_j."""
     half = kernel.shape[0] // 2
     return kernel[:half] - kernel[half:], kernel[half:]

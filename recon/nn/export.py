@@ -10,10 +10,10 @@ import jax
 import numpy as np
 from flax import nnx
 
-from recon.errors import ConfigError
 from recon.export import Signature, Tensor, export_model
 from recon.io.weights import flatten_state
-from recon.nn.resnet import PRESETS, ResNet, ResNetConfig
+from recon.nn.backbones import Backbone, check_images
+from recon.nn.image_inference import fold_featurizer
 
 BATCHES = (1, 2, 4, 8, 16)
 
@@ -41,52 +41,65 @@ def module_program(
     return weights, program
 
 
-def export_resnet(
+def featurizer_program(
+    featurizer: nnx.Module, *, bfloat16: bool = False
+) -> tuple[dict[str, np.ndarray], Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]]:
+    """Weights and program of `image` to `features` in the fast form of every platform.
+
+    Args:
+        featurizer: of an `ImageNetwork`.
+        bfloat16: accelerators compute in it.
+    """
+    folded = fold_featurizer(featurizer, bfloat16=bfloat16)
+    weights, tree_of = flat_function(folded.weights)
+
+    def program(weights: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+        return {"features": folded.features(tree_of(weights), inputs["image"])}
+
+    return weights, program
+
+
+def export_backbone(
     directory: Path,
+    backbone: Backbone,
     *,
-    preset: str = "resnet50",
     name: str | None = None,
     image: int = 224,
-    seed: int = 0,
     version: str = "1",
     batches: tuple[int, ...] = BATCHES,
-    config: ResNetConfig | None = None,
+    bfloat16: bool = False,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write `<name>_featurizer` and `<name>_classifier` with random weights.
+    """Write `<name>_featurizer`, image to features, and `<name>_classifier`, features to logits.
 
     Args:
         directory: the model repository.
-        preset: one of `PRESETS`.
-        name: of the artefacts; that of the preset by default.
+        backbone: the network and where its weights come from.
+        name: of the artefacts; that of the backbone by default.
         image: height and width, pixels.
-        seed: of the weights.
         version: of both artefacts.
         batches: buckets.
-        config: in place of the preset's.
+        bfloat16: the featurizer computes in it on accelerators.
         overwrite: replace artefacts of the same names and version.
 
     Raises:
-        ConfigError: there is no such preset, or an artefact exists.
+        ConfigError: the image is too small for the network, or an artefact exists.
     """
-    if preset not in PRESETS:
-        raise ConfigError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
-    config = config or PRESETS[preset]
-    network = ResNet(config, rngs=nnx.Rngs(seed))
+    network, config = backbone.network, backbone.network.config
+    check_images((1, image, image, config.channels), config.channels)
     shapes = {
         "image": (image, image, config.channels),
         "features": (config.features,),
         "logits": (config.classes,),
     }
     parts = (
-        ("featurizer", network.featurizer, "image", "features"),
-        ("classifier", network.classifier, "features", "logits"),
+        ("featurizer", featurizer_program(network.featurizer, bfloat16=bfloat16), "image", "features"),
+        ("classifier", module_program(network.classifier, "features", "logits"), "features", "logits"),
     )
     written = []
-    for part, module, given, result in parts:
-        weights, program = module_program(module, given, result)
+    for part, (weights, program), given, result in parts:
         signature = Signature(
-            inputs=(Tensor(name=given, datatype="FP32", shape=("batch", *shapes[given])),),
+            inputs=(Tensor(name=given, datatype="FP32", shape=("batch", *shapes[given]), finite=True),),
             outputs=(Tensor(name=result, datatype="FP32", shape=("batch", *shapes[result])),),
             buckets=tuple({"batch": batch} for batch in batches),
             batched=True,
@@ -96,10 +109,11 @@ def export_resnet(
             program,
             weights,
             signature,
-            name=f"{name or preset}_{part}",
+            name=f"{name or backbone.name}_{part}",
             version=version,
-            description=f"{preset} v1.5, {part}",
-            provenance={"weights": "random", "seed": seed},
+            description=f"{backbone.name}, {part}",
+            config={"network": backbone.name, "scale": backbone.scale._asdict()},
+            provenance=backbone.provenance,
             overwrite=overwrite,
         )
         written.append(folder)

@@ -11,6 +11,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float32
 
+from recon.nn.convolutions import DepthwiseConv
+
 Layer = dict[str, np.ndarray]
 
 
@@ -41,9 +43,9 @@ def _host(parameter: Any) -> np.ndarray:
 
 
 def fold_norm(
-    layer: nnx.Linear | nnx.Conv, norm: nnx.BatchNorm, before: nnx.BatchNorm | None = None
+    layer: nnx.Linear | nnx.Conv | DepthwiseConv, norm: nnx.BatchNorm, before: nnx.BatchNorm | None = None
 ) -> Layer:
-    """A layer without a bias and the normalisation behind it as one layer.
+    """A layer and the normalisation behind it as one layer.
 
     Args:
         layer: dense or a convolution.
@@ -55,6 +57,8 @@ def fold_norm(
     """
     kernel, (scale, shift) = _host(layer.kernel), _affine(norm)
     kernel = kernel * scale
+    if layer.bias is not None:
+        shift = shift + _host(layer.bias) * scale
     if before is not None:
         gain, offset = _affine(before)
         shift = shift + offset @ kernel

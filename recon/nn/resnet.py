@@ -1,4 +1,4 @@
-"""ResNet v1.5 (He et al., arXiv:1512.03385, with the stride in the 3x3 convolution), NHWC, in two parts.
+"""ResNet (He et al., arXiv:1512.03385), v1.5 by default: the stride is in the 3x3 convolution. NHWC, in two parts.
 
 The featurizer turns an image into features, the classifier, which is one matrix, features into logits: a service may
 hold the one and a job the other.
@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float32
 
 from recon.errors import ConfigError
+from recon.nn.convolutions import batch_norm, conv, max_pool
 
-BATCH_NORM_MOMENTUM = 0.9
 EXPANSION = 4
 """Channels of a bottleneck's output, in units of those inside it."""
 
@@ -31,6 +30,8 @@ class ResNetConfig:
         width: channels of the first stage.
         channels: of the image.
         classes: outputs of the classifier.
+        first_stride: a bottleneck halves the image in its first convolution: v1, as Keras has it.
+        epsilon: of the normalisation.
     """
 
     stages: tuple[int, ...] = (3, 4, 6, 3)
@@ -38,6 +39,8 @@ class ResNetConfig:
     width: int = 64
     channels: int = 3
     classes: int = 1000
+    first_stride: bool = False
+    epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
         if not self.stages or min(*self.stages, self.width, self.channels, self.classes) < 1:
@@ -48,6 +51,20 @@ class ResNetConfig:
         """Length of the feature vector."""
         return self.width * 2 ** (len(self.stages) - 1) * (EXPANSION if self.bottleneck else 1)
 
+    def block_strides(self) -> list[int]:
+        """Stride of every block."""
+        return [
+            2 if stage and not number else 1
+            for stage, count in enumerate(self.stages)
+            for number in range(count)
+        ]
+
+    def strides(self, stride: int) -> tuple[int, ...]:
+        """Strides of the convolutions of a block of this stride."""
+        if not self.bottleneck or self.first_stride:
+            return (stride, 1, 1)[: 3 if self.bottleneck else 2]
+        return (1, stride, 1)
+
 
 PRESETS = {
     "resnet18": ResNetConfig(stages=(2, 2, 2, 2), bottleneck=False),
@@ -56,33 +73,25 @@ PRESETS = {
 }
 
 
-def _conv(inputs: int, outputs: int, size: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:
-    return nnx.Conv(
-        inputs,
-        outputs,
-        (size, size),
-        strides=stride,
-        padding=size // 2,
-        use_bias=False,
-        kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
-        rngs=rngs,
-    )
-
-
 class Block(nnx.Module):
     """Convolutions with a way around them."""
 
-    def __init__(self, inputs: int, inner: int, stride: int, *, bottleneck: bool, rngs: nnx.Rngs) -> None:
-        outputs = inner * (EXPANSION if bottleneck else 1)
-        sizes = [(inputs, inner, 1, 1), (inner, inner, 3, stride), (inner, outputs, 1, 1)]
-        if not bottleneck:
-            sizes = [(inputs, inner, 3, stride), (inner, outputs, 3, 1)]
-        norm = partial(nnx.BatchNorm, momentum=BATCH_NORM_MOMENTUM, epsilon=1e-5, rngs=rngs)
-        self.convolutions = nnx.List([_conv(*size, rngs) for size in sizes])
-        self.norms = nnx.List([norm(size[1]) for size in sizes])
+    def __init__(self, inputs: int, inner: int, stride: int, config: ResNetConfig, *, rngs: nnx.Rngs) -> None:
+        outputs = inner * (EXPANSION if config.bottleneck else 1)
+        shapes = [(inputs, inner, 3), (inner, outputs, 3)]
+        if config.bottleneck:
+            shapes = [(inputs, inner, 1), (inner, inner, 3), (inner, outputs, 1)]
+        norm = partial(batch_norm, epsilon=config.epsilon, rngs=rngs)
+        self.convolutions = nnx.List(
+            [
+                conv(*shape, step, rngs=rngs)
+                for shape, step in zip(shapes, config.strides(stride), strict=True)
+            ]
+        )
+        self.norms = nnx.List([norm(shape[1]) for shape in shapes])
         fits = stride == 1 and inputs == outputs
         self.shortcut = (
-            None if fits else nnx.Sequential(_conv(inputs, outputs, 1, stride, rngs), norm(outputs))
+            None if fits else nnx.Sequential(conv(inputs, outputs, 1, stride, rngs=rngs), norm(outputs))
         )
 
     def __call__(self, x: Float32[Array, "b h w c"]) -> Float32[Array, "b H W C"]:
@@ -99,37 +108,20 @@ class Featurizer(nnx.Module):
     """Everything but the last matrix."""
 
     def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs) -> None:
-        self.stem = _conv(config.channels, config.width, 7, 2, rngs)
-        self.norm = nnx.BatchNorm(config.width, momentum=BATCH_NORM_MOMENTUM, epsilon=1e-5, rngs=rngs)
+        self.config = config
+        self.stem = conv(config.channels, config.width, 7, 2, rngs=rngs)
+        self.norm = batch_norm(config.width, config.epsilon, rngs=rngs)
         blocks, inputs = [], config.width
-        for stage, count in enumerate(config.stages):
+        stages = [stage for stage, count in enumerate(config.stages) for _ in range(count)]
+        for stage, stride in zip(stages, config.block_strides(), strict=True):
             inner = config.width * 2**stage
-            for number in range(count):
-                stride = 2 if stage and not number else 1
-                block = Block(inputs, inner, stride, bottleneck=config.bottleneck, rngs=rngs)
-                blocks.append(block)
-                inputs = inner * (EXPANSION if config.bottleneck else 1)
+            blocks.append(Block(inputs, inner, stride, config, rngs=rngs))
+            inputs = inner * (EXPANSION if config.bottleneck else 1)
         self.blocks = nnx.List(blocks)
 
     def __call__(self, images: Float32[Array, "b h w c"]) -> Float32[Array, "b f"]:
         """Features of images."""
-        x = jax.nn.relu(self.norm(self.stem(images)))
-        x = jax.lax.reduce_window(
-            x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
-        )
+        x = max_pool(jax.nn.relu(self.norm(self.stem(images))), 3, padding=1)
         for block in self.blocks:
             x = block(x)
         return x.mean((1, 2))
-
-
-class ResNet(nnx.Module):
-    """Featurizer and classifier."""
-
-    def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs) -> None:
-        self.featurizer = Featurizer(config, rngs=rngs)
-        self.classifier = nnx.Linear(config.features, config.classes, rngs=rngs)
-
-    def __call__(self, images: Float32[Array, "b h w c"]) -> Float32[Array, "b k"]:
-        """Logits of images, of any height and width from 32."""
-        logits: Array = self.classifier(self.featurizer(images))
-        return logits

@@ -1,7 +1,7 @@
 """Simulation: proton collisions (Pythia 8) through a tracking detector (ACTS Fatras) or into a calorimeter, and jets.
 
-Collisions and the tracking detector need the `sim` extra; showers in the calorimeter, which are a parametrisation, do
-not. Nothing heavy is imported before a function needs it.
+Collisions, the tracking detector and neutrino events need the `sim` extra; showers in the calorimeter, which are a
+parametrisation, do not. Nothing heavy is imported before a function needs it.
 """
 
 from __future__ import annotations

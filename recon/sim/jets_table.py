@@ -27,21 +27,7 @@ from recon.sim.jets_detector import (
 )
 from recon.sim.jets_truth import JetTruth
 from recon.sim.jets_vertices import Vertices
-from recon.tagging.labels import LABELS
-
-JETCLASS_MEMBERS: dict[str, tuple[str, ...]] = {
-    "QCD": ("QCDbb", "QCDcc", "QCDb", "QCDc", "QCDothers"),
-    "Hbb": ("Hbb",),
-    "Hcc": ("Hcc",),
-    "Hgg": (),
-    "H4q": ("Hqqqq",),
-    "Hqql": (),
-    "Zqq": ("Zbb", "Zcc", "Zqq"),
-    "Wqq": ("Wcq", "Wqq"),
-    "Tbqq": ("Tbcq", "Tbqq"),
-    "Tbl": (),
-}
-"""JetClass's classes and those of DeepAK8 that they are made of; none of them where a quark of a top is outside."""
+from recon.tagging.labels import JETCLASS_MEMBERS, LABELS
 
 
 class JetEvents(NamedTuple):

@@ -72,7 +72,7 @@ class MassAdversary(nnx.Module):
         self.layers = nnx.List([dense(*pair) for pair in pairwise(sizes)])
         self.output = nnx.Linear(config.hidden[-1], config.bins, rngs=rngs)
 
-    def __call__(self, features: Float32[Array, "j f"]) -> Float32[Array, "j m"]:
+    def __call__(self, features: Float[Array, "j f"]) -> Float[Array, "j m"]:
         """Logits of the bins of mass; gradients are turned where they leave for the tagger."""
         hidden = turn_gradient(features, jnp.asarray(self.config.strength, features.dtype))
         for layer in self.layers:
@@ -94,8 +94,8 @@ def mass_bins(mass: Float32[Array, " j"], config: AdversaryConfig) -> Int32[Arra
 
 
 def adversary_loss(
-    logits: Float32[Array, "j m"], bins: Int32[Array, " j"], background: Bool[Array, " j"]
-) -> Float32[Array, ""]:
+    logits: Float[Array, "j m"], bins: Int32[Array, " j"], background: Bool[Array, " j"]
+) -> Float[Array, ""]:
     """Mean cross entropy over the background jets: only their mass must not be sculpted.
 
     Args:
@@ -106,5 +106,5 @@ def adversary_loss(
     Returns:
         0 where there is no background.
     """
-    picked = jnp.take_along_axis(jax.nn.log_softmax(logits), bins[:, None], 1)[:, 0]
+    picked = jnp.take_along_axis(jax.nn.log_softmax(logits.astype(jnp.float32)), bins[:, None], 1)[:, 0]
     return -jnp.where(background, picked, 0).sum() / jnp.maximum(background.sum(), 1)

@@ -13,7 +13,7 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float
 
 from recon.errors import ConfigError
 from recon.tagging.labels import LABELS
@@ -118,7 +118,7 @@ class Unit(nnx.Module):
         normalised = first and not config.preactivation
         self.shortcut_norm = _norm(outputs, config, rngs) if normalised else None
 
-    def __call__(self, x: Float32[Array, "j n c"]) -> Float32[Array, "j m d"]:
+    def __call__(self, x: Float[Array, "j n c"]) -> Float[Array, "j m d"]:
         """Sequences in, sequences out."""
         return self._before(x) if self.preactivation else self._after(x)
 
@@ -153,7 +153,7 @@ class Tower(nnx.Module):
         self.units = nnx.List(units)
         self.last_norm = _norm(channels, config, rngs) if config.preactivation else None
 
-    def __call__(self, x: Float32[Array, "j n f"]) -> Float32[Array, "j c"]:
+    def __call__(self, x: Float[Array, "j n f"]) -> Float[Array, "j c"]:
         """Features of jets."""
         x = self.stem(self.norm(x))
         for unit in self.units:
@@ -183,17 +183,17 @@ class DeepAK8(nnx.Module):
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
         self.output = nnx.Linear(config.dense[-1], config.classes, rngs=rngs)
 
-    def __call__(self, jets: Jets) -> Float32[Array, "j k"]:
+    def __call__(self, jets: Jets) -> Float[Array, "j k"]:
         """Logits of jets; the capacities are part of the network: CMS's are 100 candidates and 7 vertices."""
         return self.classify(self.features(jets))
 
-    def features(self, jets: Jets) -> Float32[Array, "j f"]:
+    def features(self, jets: Jets) -> Float[Array, "j f"]:
         """What both towers found, the input of the classifier and of an adversary."""
         candidates = jnp.where(jets.candidate_valid[..., None], jets.candidates, 0)
         vertices = jnp.where(jets.vertex_valid[..., None], jets.vertices, 0)
         return jnp.concatenate([self.candidates(candidates), self.vertices(vertices)], -1)
 
-    def classify(self, features: Float32[Array, "j f"]) -> Float32[Array, "j k"]:
+    def classify(self, features: Float[Array, "j f"]) -> Float[Array, "j k"]:
         """Logits from `features`."""
         for layer in self.dense:
             features = self.dropout(jax.nn.leaky_relu(layer(features), self.config.slope))

@@ -12,7 +12,7 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float
 
 from recon.errors import ConfigError
 from recon.types import Jets
@@ -74,7 +74,7 @@ class DeepCSV(nnx.Module):
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
         self.output = nnx.Linear(config.hidden[-1], config.classes, rngs=rngs)
 
-    def __call__(self, jets: Jets) -> Float32[Array, "j k"]:
+    def __call__(self, jets: Jets) -> Float[Array, "j k"]:
         """Logits; tracks and vertices past the first few count, but their features are not read."""
         config = self.config
         parts = [

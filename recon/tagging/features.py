@@ -27,15 +27,18 @@ class InputReport(NamedTuple):
 
     Attributes:
         jets: number of jets.
+        empty: jets without any candidate.
         candidates: number of candidates in the file.
         candidates_dropped: beyond the capacity.
         jets_over_capacity: jets with more candidates than the capacity.
         vertices_dropped: beyond the capacity.
-        replaced: values that were NaN or infinite, of all features.
+        replaced: values that were NaN or infinite, of all features but the distance of the nearest vertex, which is
+            infinite in jets without any.
         missing: features that the file cannot give: they are 0, which is the median after standardisation.
     """
 
     jets: int
+    empty: int
     candidates: int
     candidates_dropped: int
     jets_over_capacity: int
@@ -117,6 +120,7 @@ def make_jets(columns: JetColumns, inputs: JetInputs) -> tuple[Jets, InputReport
     )
     report = InputReport(
         jets=n_jets,
+        empty=int((columns.candidate_count == 0).sum()),
         candidates=int(columns.candidate_count.sum()),
         candidates_dropped=parts[0].dropped,
         jets_over_capacity=int((columns.candidate_count > inputs.n_candidates).sum()),
@@ -125,6 +129,20 @@ def make_jets(columns: JetColumns, inputs: JetInputs) -> tuple[Jets, InputReport
         missing=(*parts[0].missing, *parts[1].missing),
     )
     return jets, report
+
+
+def missing_columns(columns: JetColumns, inputs: JetInputs) -> dict[str, str]:
+    """Features that a file cannot give, and for each the first column that it lacks.
+
+    Args:
+        columns: some jets of the file.
+        inputs: of the network.
+    """
+    found: dict[str, str] = {}
+    for view, table in zip(_flat_views(columns), (inputs.candidates, inputs.vertices), strict=True):
+        lacking = {name: view.lacks(name) for name in (table.columns if table is not None else ())}
+        found |= {name: column for name, column in lacking.items() if column is not None}
+    return found
 
 
 def _labels(jets: Mapping[str, np.ndarray], n_jets: int) -> np.ndarray:
@@ -217,8 +235,11 @@ def _laid_out(
     valid = np.arange(size) < counts[:, None]
     total = int(counts.sum())
     dropped = total - int(valid.sum())
-    if table is None or not total:
-        return _Padded(values, valid if table is not None else valid & False, dropped, 0, ())
+    if table is None:
+        # Nothing is lost that nobody reads.
+        return _Padded(values, valid & False, 0, 0, ())
+    if not total:
+        return _Padded(values, valid, dropped, 0, ())
     given = [index for index, name in enumerate(table.columns) if view.has(name)]
     missing = tuple(name for name in table.columns if not view.has(name))
     if not given:
@@ -233,7 +254,9 @@ def _laid_out(
         name: np.asarray(view[name]) if pick is None else np.asarray(view[name])[pick]
         for name in selected.columns
     }
-    replaced = sum(int((~(np.abs(column) <= ABSURD)).sum()) for column in columns.values())
+    # Without any vertex the nearest one is infinitely far: that is no bad number.
+    told = (column for name, column in columns.items() if name != "pfcand_drminsv")
+    replaced = sum(int((~(np.abs(column) <= ABSURD)).sum()) for column in told)
     standard = apply_features(selected, columns)
     slots = np.repeat(np.arange(len(counts)) * size, counts)[fits] + rank[fits]
     flat = values.reshape(-1, n_features)

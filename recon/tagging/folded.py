@@ -33,10 +33,12 @@ class Folded(NamedTuple):
     Attributes:
         weights: tree of arrays.
         logits: pure function of the weights and jets.
+        features: the same as far as the classifier, see `DeepAK8.features` and `ParticleNet.features`.
     """
 
     weights: Weights
     logits: Callable[[Weights, Jets], Float32[Array, "j k"]]
+    features: Callable[[Weights, Jets], Float32[Array, "j f"]]
 
 
 def fold(network: nnx.Module) -> Folded:
@@ -49,9 +51,13 @@ def fold(network: nnx.Module) -> Folded:
         ConfigError: another network.
     """
     if isinstance(network, DeepAK8):
-        return Folded(fold_deepak8(network), partial(deepak8_logits, slope=network.config.slope))
+        logits = partial(deepak8_logits, slope=network.config.slope)
+        return Folded(fold_deepak8(network), logits, deepak8_features)
     if isinstance(network, ParticleNet):
-        return Folded(fold_particle_net(network), partial(particle_net_logits, config=network.config))
+        logits = partial(particle_net_logits, config=network.config)
+        return Folded(
+            fold_particle_net(network), logits, partial(particle_net_features, config=network.config)
+        )
     raise ConfigError(f"{type(network).__name__} has no form for inference; DeepAK8 and ParticleNet have one")
 
 
@@ -98,13 +104,18 @@ def deepak8_logits(weights: Weights, jets: Jets, slope: float = 0.0) -> Float32[
         jets: with the capacities of the network.
         slope: `DeepAK8Config.slope`.
     """
+    return _dense(
+        weights["dense"], deepak8_features(weights, jets), partial(jax.nn.leaky_relu, negative_slope=slope)
+    )
+
+
+def deepak8_features(weights: Weights, jets: Jets) -> Float32[Array, "j f"]:
+    """What both towers of DeepAK8 found."""
     parts = [
         _tower(weights["candidates"], jnp.where(jets.candidate_valid[..., None], jets.candidates, 0)),
         _tower(weights["vertices"], jnp.where(jets.vertex_valid[..., None], jets.vertices, 0)),
     ]
-    return _dense(
-        weights["dense"], jnp.concatenate(parts, -1), partial(jax.nn.leaky_relu, negative_slope=slope)
-    )
+    return jnp.concatenate(parts, -1)
 
 
 def _dense(layers: list[Weights], hidden: Array, activate: Callable[[Array], Array]) -> Array:
@@ -180,6 +191,17 @@ def particle_net_logits(weights: Weights, jets: Jets, config: ParticleNetConfig)
         jets: with any capacities.
         config: of the network.
     """
+    return _each_jet(_jet_logits, weights, jets, config)
+
+
+def particle_net_features(weights: Weights, jets: Jets, config: ParticleNetConfig) -> Float32[Array, "j f"]:
+    """Means over the particles of jets."""
+    return _each_jet(_jet_features, weights, jets, config)
+
+
+def _each_jet(
+    function: Callable[..., Array], weights: Weights, jets: Jets, config: ParticleNetConfig
+) -> Array:
     parts = [point_columns(jets.candidates, jets.candidate_valid, config.features, config.coordinates)]
     valid, features = jets.candidate_valid, parts[0][1]
     if config.vertex_features:
@@ -194,7 +216,7 @@ def particle_net_logits(weights: Weights, jets: Jets, config: ParticleNetConfig)
         valid = jnp.concatenate([jets.candidate_valid, jets.vertex_valid], 1)
     points = jnp.concatenate([part[0] for part in parts], 1)
     neighbors = tuple(k for k, _ in config.blocks)
-    return each_item(partial(_jet_logits, neighbors=neighbors), weights, (points, features, valid))
+    return each_item(partial(function, neighbors=neighbors), weights, (points, features, valid))
 
 
 def _activated(layer: Weights, x: Array) -> Array:
@@ -202,6 +224,10 @@ def _activated(layer: Weights, x: Array) -> Array:
 
 
 def _jet_logits(weights: Weights, jet: tuple[Array, Array, Array], neighbors: tuple[int, ...]) -> Array:
+    return _dense(weights["dense"], _jet_features(weights, jet, neighbors), jax.nn.relu)
+
+
+def _jet_features(weights: Weights, jet: tuple[Array, Array, Array], neighbors: tuple[int, ...]) -> Array:
     points, features, valid = jet
     mask = valid[:, None]
     features = jnp.where(mask, _scaled(weights["norm"], features), 0)
@@ -212,8 +238,7 @@ def _jet_logits(weights: Weights, jet: tuple[Array, Array, Array], neighbors: tu
         outputs.append(features)
     if "fusion" in weights:
         features = jnp.where(mask, _activated(weights["fusion"], jnp.concatenate(outputs, -1)), 0)
-    hidden = features.sum(0) / jnp.maximum(valid.sum(), 1)
-    return _dense(weights["dense"], hidden, jax.nn.relu)
+    return features.sum(0) / jnp.maximum(valid.sum(), 1)
 
 
 def _block(block: Weights, features: Array, rows: Array) -> Array:

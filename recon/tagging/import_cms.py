@@ -10,10 +10,10 @@ import numpy as np
 from flax import nnx
 
 from recon.errors import DataError
+from recon.io.foreign_weights import Filler, find
 from recon.io.weights_onnx import read_onnx
 from recon.tagging.deepak8 import DECORRELATED, NOMINAL, DeepAK8
 from recon.tagging.deepdoubleb import DeepDoubleB, DeepDoubleBConfig
-from recon.tagging.importing import Filler, find
 
 Arrays = Mapping[str, np.ndarray]
 

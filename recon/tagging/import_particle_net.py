@@ -13,8 +13,8 @@ import numpy as np
 from flax import nnx
 
 from recon.errors import DataError
+from recon.io.foreign_weights import Filler, find
 from recon.io.weights_onnx import OnnxNetwork, OnnxNode, read_onnx
-from recon.tagging.importing import Filler, find
 from recon.tagging.particle_net import EMBEDDING, ParticleNet, ParticleNetConfig
 
 EPSILON = 1e-5

@@ -10,8 +10,8 @@ import numpy as np
 from flax import nnx
 
 from recon.errors import DataError
+from recon.io.foreign_weights import TORCH_NORM, Filler, find
 from recon.io.weights_pt import read_state_dict
-from recon.tagging.importing import TORCH_NORM, Filler, find
 from recon.tagging.particle_net import ParticleNet, ParticleNetConfig
 from recon.tagging.particle_transformer import ParticleTransformer, ParticleTransformerConfig
 

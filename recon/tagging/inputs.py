@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from recon.errors import ConfigError
@@ -38,7 +38,9 @@ class JetInputs:
             )
 
 
-DEEPAK8_CANDIDATES = tuple(name for name in CANDIDATE_FORMULAS if name.startswith("pfcand_"))
+DEEPAK8_CANDIDATES = tuple(
+    name for name in CANDIDATE_FORMULAS if name.startswith("pfcand_") and not name.endswith("_nopuppi")
+)
 """The 42 features of a candidate that DeepAK8 reads."""
 
 DEEPAK8_VERTICES = (
@@ -100,6 +102,36 @@ JETCLASS_INPUTS = JetInputs(
     n_candidates=128,
 )
 """The 17 features of JetClass's `full` configuration with its own standardisation; the last two are the points."""
+
+
+_KINEMATICS = ("part_pt_log", "part_e_log", "part_logptrel", "part_logerel", "part_deltaR")
+_POINTS = ("part_deta", "part_dphi")
+_IDENTITY = (
+    "part_charge",
+    *(f"part_is{kind}" for kind in ("ChargedHadron", "NeutralHadron", "Photon", "Electron", "Muon")),
+)
+
+
+_VECTOR = tuple(Feature(column=f"part_{name}") for name in ("px", "py", "pz", "energy"))
+
+
+def jetclass_inputs(n_features: int, *, vectors: bool = False) -> JetInputs:
+    """What a network trained on JetClass reads, told by the number of its features.
+
+    Args:
+        n_features: 7 for kinematics (`kin`), 13 with the kinds of particles (`kinpid`), 17 for all (`full`).
+        vectors: with the momenta of the candidates behind the features, as the Particle Transformer reads them.
+
+    Raises:
+        ConfigError: another number.
+    """
+    full = JETCLASS_INPUTS.candidates.columns
+    names = {7: (*_KINEMATICS, *_POINTS), 13: (*_KINEMATICS, *_IDENTITY, *_POINTS), len(full): full}
+    if n_features not in names:
+        raise ConfigError(f"networks of JetClass read {sorted(names)} features; this one reads {n_features}")
+    features = tuple(JETCLASS_INPUTS.candidates.features[full.index(name)] for name in names[n_features])
+    features += _VECTOR if vectors else ()
+    return replace(JETCLASS_INPUTS, candidates=FeatureTable(features=features))
 
 
 def deepak8_features(names: Sequence[str]) -> tuple[Feature, ...]:

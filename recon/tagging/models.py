@@ -16,6 +16,7 @@ from recon.tagging.deepcsv import CLASSES as FLAVOURS
 from recon.tagging.deepcsv import DeepCSV, DeepCSVConfig
 from recon.tagging.deepdoubleb import CLASSES as DOUBLE_B
 from recon.tagging.deepdoubleb import DeepDoubleB, DeepDoubleBConfig
+from recon.tagging.jet_image_network import JetImageNetwork, JetImageNetworkConfig
 from recon.tagging.labels import JETCLASS_LABELS, LABELS
 from recon.tagging.particle_net import ParticleNet
 from recon.tagging.particle_transformer import ParticleTransformer, ParticleTransformerConfig
@@ -48,6 +49,7 @@ KINDS = {
     "particlenet": Kind(ParticleNet, particle_net.JETCLASS_FULL, JETCLASS_LABELS, 128, 0),
     "particlenet-lite": Kind(ParticleNet, particle_net.LITE, (), 128, 0),
     "particletransformer": Kind(ParticleTransformer, ParticleTransformerConfig(), JETCLASS_LABELS, 128, 0),
+    "jet-image": Kind(JetImageNetwork, JetImageNetworkConfig(), LABELS, 128, 0),
     "pfn": Kind(PFN, PFNConfig(), JETCLASS_LABELS, 128, 0),
 }
 """Every kind of network by the name that commands know it by."""

@@ -13,7 +13,7 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float32
+from jaxtyping import Array, Bool, Float
 
 from recon.errors import ConfigError
 from recon.nn.edgeconv import BATCH_NORM_MOMENTUM, EdgeConv
@@ -60,6 +60,11 @@ class ParticleNetConfig:
             raise ConfigError(f"{self}: dropout must be in [0, 1), columns and vertex_features not negative")
 
     @property
+    def width(self) -> int:
+        """Numbers a jet is reduced to before the dense layers."""
+        return self.fused if self.fusion else self.blocks[-1][1][-1]
+
+    @property
     def fused(self) -> int:
         """Outputs of the layer that fuses the blocks, by weaver's rule: whole multiples of 128."""
         total = sum(outputs[-1] for _, outputs in self.blocks)
@@ -91,9 +96,7 @@ class Embedding(nnx.Module):
         self.layer = nnx.Linear(inputs, EMBEDDING, use_bias=False, rngs=rngs)
         self.layer_norm = norm_layer(EMBEDDING, rngs)
 
-    def __call__(
-        self, features: Float32[Array, "j n f"], valid: Bool[Array, "j n"]
-    ) -> Float32[Array, "j n e"]:
+    def __call__(self, features: Float[Array, "j n f"], valid: Bool[Array, "j n"]) -> Float[Array, "j n e"]:
         """Features; 0 for padding."""
         mask = valid[..., None]
         hidden = self.layer_norm(self.layer(self.norm(features, mask=mask)), mask=mask)
@@ -124,13 +127,17 @@ class ParticleNet(nnx.Module):
         self.fusion = nnx.Linear(total, config.fused, use_bias=False, rngs=rngs) if config.fusion else None
         self.fusion_norm = norm_layer(config.fused, rngs) if config.fusion else None
         dense = partial(nnx.Linear, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
-        sizes = (config.fused if config.fusion else features, *config.dense)
+        sizes = (config.width, *config.dense)
         self.dense = nnx.List([dense(*pair) for pair in pairwise(sizes)])
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
         self.output = nnx.Linear(config.dense[-1], config.classes, rngs=rngs)
 
-    def __call__(self, jets: Jets) -> Float32[Array, "j k"]:
+    def __call__(self, jets: Jets) -> Float[Array, "j k"]:
         """Logits; the order of candidates and of vertices changes nothing, nor does padding."""
+        return self.classify(self.features(jets))
+
+    def features(self, jets: Jets) -> Float[Array, "j f"]:
+        """Means over the particles, the input of the classifier and of an adversary."""
         points, features, valid = self.cloud(jets)
         mask = valid[..., None]
         features = jnp.where(mask, self.norm(features, mask=mask), 0)
@@ -142,15 +149,17 @@ class ParticleNet(nnx.Module):
         if self.fusion is not None and self.fusion_norm is not None:
             fused = self.fusion_norm(self.fusion(jnp.concatenate(outputs, -1)), mask=mask)
             features = jnp.where(mask, jax.nn.relu(fused), 0)
-        hidden = features.sum(1) / jnp.maximum(valid.sum(1, keepdims=True), 1)
+        return features.sum(1) / jnp.maximum(valid.sum(1, keepdims=True), 1)
+
+    def classify(self, features: Float[Array, "j f"]) -> Float[Array, "j k"]:
+        """Logits from `features`."""
+        hidden = features
         for layer in self.dense:
             hidden = self.dropout(jax.nn.relu(layer(hidden)))
         logits: Array = self.output(hidden)
         return logits
 
-    def cloud(
-        self, jets: Jets
-    ) -> tuple[Float32[Array, "j n 2"], Float32[Array, "j n f"], Bool[Array, "j n"]]:
+    def cloud(self, jets: Jets) -> tuple[Float[Array, "j n 2"], Float[Array, "j n f"], Bool[Array, "j n"]]:
         """Coordinates, features and validity of the points of jets."""
         parts = [
             point_columns(
@@ -175,8 +184,8 @@ class ParticleNet(nnx.Module):
 
 
 def point_columns(
-    columns: Float32[Array, "j n f"], valid: Bool[Array, "j n"], features: int, coordinates: tuple[int, int]
-) -> tuple[Float32[Array, "j n 2"], Float32[Array, "j n g"]]:
+    columns: Float[Array, "j n f"], valid: Bool[Array, "j n"], features: int, coordinates: tuple[int, int]
+) -> tuple[Float[Array, "j n 2"], Float[Array, "j n g"]]:
     """Coordinates and features among the columns of a cloud; 0 for padding, whatever it holds.
 
     Raises:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float32
+from jaxtyping import Array, Bool, Float, Float32
 
 from recon.errors import ConfigError
 from recon.geometry import delta_phi
@@ -123,8 +123,8 @@ class Block(nnx.Module):
         self.dropout = nnx.Dropout(dropout, rngs=rngs)
 
     def __call__(
-        self, x: Float32[Array, "j q w"], context: Float32[Array, "j n w"], bias: Float32[Array, "j ... n"]
-    ) -> Float32[Array, "j q w"]:
+        self, x: Float[Array, "j q w"], context: Float[Array, "j n w"], bias: Float[Array, "j ... n"]
+    ) -> Float[Array, "j q w"]:
         """New states of `x`, which looks at `context`.
 
         Args:
@@ -182,7 +182,7 @@ class ParticleTransformer(nnx.Module):
         self.last_norm = _layer_norm(width, rngs)
         self.output = nnx.Linear(width, config.classes, rngs=rngs)
 
-    def __call__(self, jets: Jets) -> Float32[Array, "j k"]:
+    def __call__(self, jets: Jets) -> Float[Array, "j k"]:
         """Logits; the order of candidates changes nothing, nor does padding.
 
         Raises:
@@ -214,7 +214,7 @@ class ParticleTransformer(nnx.Module):
 
     def _pair_bias(
         self, momenta: Float32[Array, "j n 4"], valid: Bool[Array, "j n"]
-    ) -> Float32[Array, "j h n n"]:
+    ) -> Float[Array, "j h n n"]:
         # Pairs are symmetric: half of them tell all.
         rows, columns, place = _triangle(valid.shape[1])
         mask = (valid[:, rows] & valid[:, columns])[..., None]

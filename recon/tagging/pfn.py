@@ -9,7 +9,7 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float
 
 from recon.errors import ConfigError
 from recon.types import Jets
@@ -66,7 +66,7 @@ class PFN(nnx.Module):
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
         self.output = nnx.Linear(config.jet[-1], config.classes, rngs=rngs)
 
-    def __call__(self, jets: Jets) -> Float32[Array, "j k"]:
+    def __call__(self, jets: Jets) -> Float[Array, "j k"]:
         """Logits; the order of candidates changes nothing, nor does padding."""
         mask = jets.candidate_valid[..., None]
         hidden = jnp.where(mask, jets.candidates[..., : self.config.features], 0)

@@ -13,6 +13,8 @@ from recon.tagging.inputs import JetInputs
 
 _CANDIDATES = ("pfcand", "pf_features", "cpf")
 _VERTICES = ("sv", "sv_features")
+_POINTS = {"pf_features": "pf_points", "sv_features": "sv_points"}
+"""Coordinates of ParticleNet, which our networks read behind the features."""
 _NO_LIMIT = 1e30
 
 
@@ -23,7 +25,8 @@ def read_preprocess(path: str | Path) -> JetInputs:
         path: the file.
 
     Returns:
-        The inputs: `(x - median) * norm_factor`, clipped, after NaN and infinity were replaced.
+        The inputs: `(x - median) * norm_factor`, clipped, after NaN and infinity were replaced. The coordinates of a
+        ParticleNet come behind its features.
 
     Raises:
         DataError: not such a file; names what is missing.
@@ -38,6 +41,10 @@ def read_preprocess(path: str | Path) -> JetInputs:
     blocks = {
         name: _block(tree, name, path) for name in tree["input_names"] if isinstance(tree.get(name), dict)
     }
+    for name, points in _POINTS.items():
+        if name in blocks and points in blocks:
+            features, length = blocks[name]
+            blocks[name] = FeatureTable(features=features.features + blocks[points][0].features), length
     candidates = next((blocks[name] for name in _CANDIDATES if name in blocks), None)
     if candidates is None:
         raise DataError(f"{path}: inputs are {list(blocks)}; one of {list(_CANDIDATES)} is needed")

@@ -7,7 +7,7 @@ parameter the other sign; both are converted here. Quantities derived from track
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 
 from recon.errors import DataError
@@ -20,6 +20,19 @@ MM_PER_CM = 10.0
 NO_CHI2 = 999.0
 """What CMS gives candidates without a track."""
 SUBJET_ABSENT = -1.0
+
+
+class MissingColumnError(DataError):
+    """A file lacks a column.
+
+    Args:
+        column: its name.
+        given: names of the columns that there are.
+    """
+
+    def __init__(self, column: str, given: Iterable[str]) -> None:
+        super().__init__(f"there is no column {column!r}; given are {sorted(given)}")
+        self.column = column
 
 
 class Quantities:
@@ -47,7 +60,7 @@ class Quantities:
         self._raw: dict[str, Array] = {}
 
     def __getitem__(self, name: str) -> Array:
-        """A quantity; raises `DataError` naming the column that is missing."""
+        """A quantity; raises `MissingColumnError` if the file lacks a column that it is made of."""
         if name not in self._known:
             formula = self._formulas.get(name)
             self._known[name] = self.raw(name) if formula is None else formula(self)
@@ -61,9 +74,7 @@ class Quantities:
             elif name in self._jets:
                 column = self._spread(self._jets[name])
             else:
-                raise DataError(
-                    f"there is no column {name!r}; given are {sorted({*self._columns, *self._jets})}"
-                )
+                raise MissingColumnError(name, {*self._columns, *self._jets})
             self._raw[name] = self.numpy.asarray(column, dtype=self.numpy.float32)
         return self._raw[name]
 
@@ -73,11 +84,15 @@ class Quantities:
 
     def has(self, name: str) -> bool:
         """Whether the file gives a quantity or the columns it is made of."""
+        return self.lacks(name) is None
+
+    def lacks(self, name: str) -> str | None:
+        """The first column that is missing for a quantity; `None` where there are all."""
         try:
             self[name]
-        except DataError:
-            return False
-        return True
+        except MissingColumnError as missing:
+            return missing.column
+        return None
 
 
 def _tracked(q: Quantities, value: Array, otherwise: float = 0.0) -> Array:
@@ -198,6 +213,9 @@ CANDIDATE_FORMULAS: Mapping[str, Callable[[Quantities], Array]] = {
     "part_dz": lambda q: q.numpy.tanh(q.raw("part_dzval")),
     # DeepAK8
     "pfcand_pt_log": lambda q: q["part_pt_log"],
+    # CMS's ParticleNet reads momenta before the weights of PUPPI.
+    "pfcand_pt_log_nopuppi": lambda q: q.numpy.log(q["pt"] / q.raw("part_puppi_weight")),
+    "pfcand_e_log_nopuppi": lambda q: q.numpy.log(q.raw("part_energy") / q.raw("part_puppi_weight")),
     "pfcand_ptrel_log": lambda q: q["part_logptrel"],
     "pfcand_erel_log": lambda q: q["part_logerel"],
     "pfcand_phirel": lambda q: q.raw("part_dphi"),

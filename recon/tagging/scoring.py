@@ -66,8 +66,7 @@ class Scorer:
             DataError: a feature of a valid candidate or vertex is not finite; names jet and column.
         """
         host = Jets(*(np.asarray(array) for array in jets))
-        _check_finite("candidate", host.candidates, host.candidate_valid)
-        _check_finite("vertex", host.vertices, host.vertex_valid)
+        check_finite(host)
         parts = [self._score(Jets(*(array[start : start + self.batch] for array in host)))
                  for start in range(0, len(host.label), self.batch)]  # fmt: skip
         return np.concatenate(parts) if parts else self._score(host)
@@ -80,11 +79,23 @@ class Scorer:
         return np.asarray(self._program(self._weights, jax.tree.map(jnp.asarray, padded)))[:count]
 
 
-def _check_finite(what: str, features: np.ndarray, valid: np.ndarray) -> None:
-    bad = ~np.isfinite(features) & valid[..., None]
-    if bad.any():
-        jet, row, column = (int(axis[0]) for axis in np.nonzero(bad))
-        raise DataError(
-            f"jet {jet}, {what} {row}, column {column} is {features[jet, row, column]}; {int(bad.sum())} such numbers; "
-            "the feature table replaces them"
-        )
+def check_finite(jets: Jets) -> None:
+    """Refuse features that are not finite.
+
+    Args:
+        jets: host arrays.
+
+    Raises:
+        DataError: a feature of a valid candidate or vertex is not finite; names jet and column.
+    """
+    for what, features, valid in (
+        ("candidate", jets.candidates, jets.candidate_valid),
+        ("vertex", jets.vertices, jets.vertex_valid),
+    ):
+        bad = ~np.isfinite(features) & valid[..., None]
+        if bad.any():
+            jet, row, column = (int(axis[0]) for axis in np.nonzero(bad))
+            raise DataError(
+                f"jet {jet}, {what} {row}, column {column} is {features[jet, row, column]}; {int(bad.sum())} such "
+                "numbers; the feature table replaces them"
+            )

@@ -40,6 +40,7 @@ class LoopConfig:
         keep: how many of the newest checkpoints stay.
         best_metric: evaluation metric whose best checkpoint stays as well.
         best_mode: whether the best is the largest or the smallest.
+        patience: evaluations in a row without a better `best_metric` after which the run ends; 0 for never.
         max_seconds: wall time after which this part of the run stops with a checkpoint; `None` for no limit.
         prefetch: batches made ahead, each in a thread of its own; 0 makes them in the loop.
         progress: draw a progress bar.
@@ -54,6 +55,7 @@ class LoopConfig:
     keep: int = 3
     best_metric: str | None = None
     best_mode: Literal["max", "min"] = "max"
+    patience: int = 0
     max_seconds: float | None = None
     prefetch: int = 0
     progress: bool = False
@@ -66,10 +68,25 @@ class LoopConfig:
             "checkpoint_every": 1,
             "log_every": 1,
             "keep": 1,
+            "patience": 0,
             "prefetch": 0,
         }.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"LoopConfig.{name} is {getattr(self, name)}; it must be at least {least}")
+        if self.patience and self.best_metric is None:
+            raise ConfigError(
+                "LoopConfig.patience needs a best_metric: without it nothing is better or worse"
+            )
+
+    def stops(self, history: Sequence[Mapping[str, float | int]]) -> bool:
+        """Whether the evaluations so far end the run before its last step."""
+        if not self.patience or self.best_metric is None:
+            return False
+        sign = 1.0 if self.best_mode == "max" else -1.0
+        values = [sign * row[self.best_metric] for row in history]
+        # What is not a number is never better.
+        ranks = [-math.inf if math.isnan(value) else value for value in values]
+        return bool(ranks) and len(ranks) - 1 - ranks.index(max(ranks)) >= self.patience
 
 
 def fit(
@@ -99,7 +116,7 @@ def fit(
         batch_name: what error messages call the batch of a step (a file, an event).
 
     Returns:
-        the state after `total_steps`, or earlier when `max_seconds` ran out.
+        the state after `total_steps`, or earlier when `max_seconds` ran out or patience did.
 
     Raises:
         ReconError: when loss or gradient is not finite; names step and batch. Checkpoints are from before.
@@ -148,6 +165,8 @@ class _Run:
     pending: list[tuple[int, dict[str, jax.Array]]] = field(default_factory=list)
 
     def train(self, state: TrainState, step_fn: StepFn, batches: Batches, deadline: float) -> TrainState:
+        if self.config.stops(self.history):
+            return state
         for step, batch in _numbered(batches, int(state.step), self.config):
             state, metrics = step_fn(state, batch)
             self.pending.append((step, metrics))
@@ -158,7 +177,7 @@ class _Run:
             out_of_time = time.monotonic() > deadline
             if out_of_time or self._due(step):
                 self._checkpoint(step, state)
-            if out_of_time:
+            if out_of_time or (self._evaluation_due(step) and self.config.stops(self.history)):
                 break
         return state
 

@@ -9,9 +9,12 @@ import pytest
 
 from recon.cli import USER_ERROR, main
 from recon.hgcal_clustering.cell_graph import CellGraph
-from recon.hgcal_clustering.export import export_chain
+from recon.hgcal_clustering.export import export_chain, export_hits
 from recon.hgcal_clustering.geometry import EndcapGeometry, build_calorimeter
+from recon.hgcal_clustering.hybrid_export import export_network
 from recon.hgcal_clustering.lookup import build_lookup
+from recon.hgcal_clustering.remote import model_name
+from recon.hgcal_clustering.shipped import load_model, load_network
 from recon.io.root_showers import read_showers
 from serving.dataplane import Dataplane
 from serving.grpc_server import GrpcFront
@@ -39,7 +42,13 @@ def hits(calorimeter, tmp_path_factory):
 def server(calorimeter, tmp_path_factory, quick_programs):
     root = tmp_path_factory.mktemp("models")
     cells = CellGraph.from_calorimeter(calorimeter, cache=False)
-    export_chain(root, cells, len(calorimeter.layer_z), buckets=(1024,))
+    n_layers, size = len(calorimeter.layer_z), {"buckets": (1024,)}
+    export_chain(root, cells, n_layers, **size)
+    export_chain(root, cells, n_layers, load_model("tuned").config, name=model_name("tuned"), **size)
+    export_hits(root, n_layers, **size)
+    hybrid = load_model("hybrid").config
+    network = load_network(hybrid.hybrid.weights, hybrid.hybrid.network)
+    export_network(root, network, hybrid, buckets=((1024, 64),))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECON_EXECUTABLES", str(tmp_path_factory.mktemp("executables")))
         patch.setenv("RECON_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -55,24 +64,28 @@ def run(*words):
     return main([str(word) for word in words])
 
 
-def test_remote_equals_local(hits, server, tmp_path):
+@pytest.mark.parametrize("algorithm", ["clue3d", "tuned", "hits", "hybrid"])
+def test_remote_equals_local(algorithm, hits, server, tmp_path):
     local, remote, summary = (tmp_path / name for name in ("local.root", "remote.root", "summary.json"))
-    assert run("reconstruct", "hgcal", hits, "-o", local) == 0
-    words = ["reconstruct", "hgcal", hits, "-o", remote, "--server", server, "--streams", 3]
-    assert run(*words, "--json", summary) == 0
+    words = ["reconstruct", "hgcal", hits, "--algorithm", algorithm]
+    assert run(*words, "-o", local) == 0
+    assert run(*words, "-o", remote, "--server", server, "--streams", 3, "--json", summary) == 0
     expected, found = list(read_showers(local)), list(read_showers(remote))
     assert [event.number for event in found] == [0, 1, 2, 3]
     assert sum(len(event.tracksters.valid) for event in found) >= 6
     for ours, theirs in zip(expected, found, strict=True):
         np.testing.assert_array_equal(theirs.hit_trackster, ours.hit_trackster)
+        assert (ours.clusters is None) == (theirs.clusters is None) == (algorithm == "hits")
         for one, other in ((ours.clusters, theirs.clusters), (ours.tracksters, theirs.tracksters)):
+            if one is None:
+                continue
             for name, left, right in zip(one._fields, one, other, strict=True):
                 if left.dtype == np.float32:
                     np.testing.assert_allclose(right, left, rtol=1e-5, atol=1e-3, err_msg=name)
                 else:
                     np.testing.assert_array_equal(right, left, err_msg=name)
     tree = json.loads(summary.read_text())
-    assert tree["server"] == server
+    assert (tree["server"], tree["algorithm"]) == (server, algorithm)
     assert len(tree["events"]) == 4
 
 
@@ -91,6 +104,8 @@ def test_what_cannot_be_is_said_in_one_line(hits, server, calorimeter, tmp_path,
     for words, message in (
         ((hits, "--server", "grpc://127.0.0.1:1"), "engine 'grpc://127.0.0.1:1', model 'hgcal'"),
         ((large, "--server", server), "1024"),
+        ((hits, "--server", server, "--max-tracksters", 5), "--settings and limits go without --server"),
+        ((hits, "--server", server, "--algorithm", "imaging"), "hgcal_imaging"),
     ):
         capsys.readouterr()
         assert run("reconstruct", "hgcal", *words, "-o", tmp_path / "s.root") == USER_ERROR

@@ -11,8 +11,9 @@ from flax import nnx
 
 from recon.errors import ConfigError
 from recon.export import SOURCE_LINES, Signature, Tensor, export_model
-from recon.nn.export import export_resnet, module_program
-from recon.nn.resnet import PRESETS, ResNet, ResNetConfig
+from recon.nn.backbones import random_backbone
+from recon.nn.export import export_backbone, module_program
+from recon.nn.resnet import ResNetConfig
 from serving.artifact import Artifact
 from tests.serving.contract import check_artifact, check_without_source
 
@@ -157,36 +158,31 @@ def test_what_stands_there_stays_if_the_new_one_fails(tmp_path):
     assert [path.name for path in (tmp_path / "mlp").iterdir()] == ["1"]
 
 
-def test_there_is_no_such_preset(tmp_path):
-    with pytest.raises(ConfigError, match="resnet18, resnet34, resnet50"):
-        export_resnet(tmp_path, preset="resnet51")
-
-
-def test_resnet_has_the_published_size():
-    count = {}
-    for name, config in PRESETS.items():
-        shapes = nnx.eval_shape(lambda shape=config: ResNet(shape, rngs=nnx.Rngs(0)))
-        count[name] = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(shapes, nnx.Param)))
-    assert count == {"resnet18": 11_689_512, "resnet34": 21_797_672, "resnet50": 25_557_032}
-
-
-def test_resnet_is_exported_in_two_parts(tmp_path):
-    config = ResNetConfig(stages=(1, 1), width=4, classes=3)
-    folders = export_resnet(tmp_path, image=32, config=config, batches=(1, 4), seed=2)
-    network = ResNet(config, rngs=nnx.Rngs(2))
-    network.eval()
+def test_a_backbone_is_exported_in_two_parts(tmp_path):
+    config = ResNetConfig(stages=(1, 1), width=16, classes=3)
+    backbone = random_backbone("resnet50", config=config, seed=2)
+    network = backbone.network
+    folders = export_backbone(tmp_path, backbone, image=32, batches=(1, 4))
+    assert [folder.parent.name for folder in folders] == ["resnet50_featurizer", "resnet50_classifier"]
     rng = np.random.default_rng(0)
     images = [{"image": rng.normal(size=(n, 32, 32, 3)).astype(np.float32)} for n in (1, 2)]
+    plain = nnx.jit(lambda network, images: network(images))
     check_artifact(
         folders[0],
         images,
-        lambda x: {"features": np.asarray(network.featurizer(jnp.asarray(x["image"])))},
+        lambda x: {"features": np.asarray(plain(network.featurizer, jnp.asarray(x["image"])))},
     )
+    check_without_source(folders[0], images)
     features = [{"features": rng.normal(size=(n, config.features)).astype(np.float32)} for n in (1, 3)]
     check_artifact(
         folders[1], features, lambda x: {"logits": np.asarray(network.classifier(jnp.asarray(x["features"])))}
     )
-    image = jnp.asarray(images[0]["image"])
-    whole = network(image)
-    assert whole.shape == (1, 3)
-    np.testing.assert_allclose(network.classifier(network.featurizer(image)), whole, rtol=1e-5)
+    manifest = json.loads((folders[0] / "manifest.json").read_text())
+    assert manifest["provenance"] == {"weights": "random", "seed": 2}
+    assert manifest["config"]["network"] == "resnet50"
+
+
+def test_a_backbone_of_images_that_are_too_small(tmp_path):
+    with pytest.raises(ConfigError, match="32 or more"):
+        export_backbone(tmp_path, random_backbone("resnet18"), image=31)
+    assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,7 @@ from recon.metrics import (
     rejection,
     rejection_interval,
     roc,
+    roc_band,
 )
 from tests.reference import track_metrics as twin
 
@@ -190,3 +191,35 @@ def test_binned_efficiency_refuses_edges(edges):
 def test_binned_efficiency_refuses_shapes():
     with pytest.raises(DataError, match=r"\(3,\)"):
         binned_efficiency(np.zeros(3), np.zeros(2, bool), np.array([0.0, 1.0]))
+
+
+def test_roc_band_by_hand():
+    label = np.array([True, True, True, False, False, False, False])
+    score = np.array([3.0, 2.0, 1.0, 2.5, 2.0, 0.5, 0.1])
+    band = roc_band(label, score)
+    np.testing.assert_allclose(band.efficiency, [1 / 3, 2 / 3, 1])
+    # Equal scores pass together.
+    np.testing.assert_allclose(band.mistag, [0, 0.5, 0.5])
+    low, high = Ratio(np.array([0, 2, 2]), np.array([4, 4, 4])).interval()
+    np.testing.assert_allclose(band.low, low)
+    np.testing.assert_allclose(band.high, high)
+
+
+def test_roc_band_lies_on_the_roc():
+    rng = np.random.default_rng(0)
+    label = rng.random(3000) < 0.4
+    score = np.round(label + rng.normal(0, 1, 3000), 1)
+    whole, band = roc(label, score), roc_band(label, score, points=50)
+    assert len(band.efficiency) <= 50
+    for x, y in zip(band.efficiency, band.mistag, strict=True):
+        row = np.argmin(np.abs(whole.true_positive - x))
+        np.testing.assert_allclose([whole.true_positive[row], whole.false_positive[row]], [x, y], atol=1e-12)
+    assert ((band.low <= band.mistag) & (band.mistag <= band.high)).all()
+
+
+def test_roc_band_refuses():
+    with pytest.raises(ConfigError, match="points is 0"):
+        roc_band(np.array([True]), np.array([1.0]), points=0)
+    with pytest.raises(DataError, match="there is no signal among 1 entries"):
+        roc_band(np.array([False]), np.array([1.0]))
+    assert np.isnan(roc_band(np.array([True]), np.array([1.0])).mistag).all()

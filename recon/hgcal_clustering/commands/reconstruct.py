@@ -37,8 +37,9 @@ from recon.hgcal_clustering.commands.options import (
 )
 from recon.hgcal_clustering.commands.point_cloud import cluster_point_cloud
 from recon.hgcal_clustering.config import HgcalConfig
+from recon.hgcal_clustering.hybrid_remote import HybridFinder
 from recon.hgcal_clustering.pipeline import Showers, find_showers
-from recon.hgcal_clustering.remote import MODEL, ShowerFinder
+from recon.hgcal_clustering.remote import ShowerFinder, model_name
 from recon.io.root_showers import StoredShowers, write_showers
 from recon.pipeline import Job
 from recon.types import CalorimeterEvent
@@ -79,7 +80,8 @@ def reconstruct(
         layout: TTree or RNTuple.
         max_layer_clusters: refuse events with more.
         max_tracksters: refuse events with more.
-        server: finds the showers in the place of this process, by the exported chain `hgcal`.
+        server: finds the showers in the place of this process, by the exported chain `hgcal`, `hgcal_tuned`, ...; for
+            `hybrid` it answers for the network.
         fallback: what to ask when every server fails.
         streams: events on their way to the server at once.
         token_file: of the server's bearer token.
@@ -104,11 +106,12 @@ def reconstruct(
         if server is None:
             found = _here(source, config, endcap, limits, report)
         else:
-            if algorithm != "clue3d" or settings is not None or any(limits.values()):
-                raise ConfigError("--algorithm, --settings and limits go without --server, which has its own")
-            caller = stack.enter_context(closing(connect(server, model=MODEL, **engine)))
-            found = stack.enter_context(closing(_there(source, caller, endcap, streams)))
-        metadata = _metadata(source, config, server, endcap)
+            if settings is not None or any(limits.values()):
+                raise ConfigError("--settings and limits go without --server, which has its own")
+            caller = stack.enter_context(closing(connect(server, model=model_name(algorithm), **engine)))
+            finder = _finder(caller, source, config, report)
+            found = stack.enter_context(closing(_there(source, finder, endcap, streams)))
+        metadata = _metadata(source, config, server, endcap) | {"algorithm": algorithm}
         stored = _counted(found, counts, source.file.n_events, report)
         write_showers(output, stored, layout=layout, metadata=metadata)
     _tell(counts, file, output)
@@ -141,12 +144,21 @@ def _here(
             raise DataError(f"{source.file.path}, event {event.number}: {error}") from error
 
 
+def _finder(
+    engine: Engine, source: Source, config: HgcalConfig, report: Report
+) -> ShowerFinder | HybridFinder:
+    """What asks an engine for the showers of an event."""
+    if config.method == "hybrid":
+        return HybridFinder(engine, config, cells_of(source, config, report))
+    return ShowerFinder(engine, config.method)
+
+
 def _there(
-    source: Source, engine: Engine, endcap: str, streams: int
+    source: Source, finder: ShowerFinder | HybridFinder, endcap: str, streams: int
 ) -> Generator[tuple[CalorimeterEvent, Showers], None, None]:
     """Events and their showers from an engine, several on their way at once."""
     events = (one_endcap(event, endcap) for event in source.events())
-    job = Job(events, {"showers": ShowerFinder(engine)}, streams=streams)
+    job = Job(events, {"showers": finder}, streams=streams)
     with closing(job.results()) as results:
         for event, products in results:
             yield event, products["showers"]

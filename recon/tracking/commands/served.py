@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +10,8 @@ import jax
 import numpy as np
 
 from recon.engines import Inputs, connect
-from recon.errors import EngineError
 from recon.padding import bucket_size
+from recon.server_process import served_models
 from recon.tracking.export import export_network
 from recon.tracking.graph import HitGraph
 from recon.tracking.pipeline import find_tracks
@@ -48,7 +45,7 @@ def served_difference(
     # Half as many hits as segments go with a bucket.
     edges = bucket_size(max(len(here), 2 * len(inputs["node_features"])), steps_per_octave=1)
     export_network(folder, model, buckets=(edges,), overwrite=True)
-    with _server(folder) as url, closing(connect(url, model=NAME, timeout=PATIENCE_S)) as engine:
+    with served_models(folder) as url, closing(connect(url, model=NAME, timeout=PATIENCE_S)) as engine:
         there = engine.produce(engine.acquire(inputs))["scores"]
     return len(here), float(np.abs(there - here).max(initial=0.0))
 
@@ -63,22 +60,3 @@ def _request(graph: HitGraph, scores: np.ndarray) -> tuple[Inputs, np.ndarray]:
         "receivers": graph.edges.receivers[:edges],
     }
     return inputs, scores[:edges]
-
-
-@contextmanager
-def _server(models: Path) -> Iterator[str]:
-    """A server of a folder of models in a process of its own; yields its address."""
-    command = [sys.executable, "-m", "recon", "serve", "--models", str(models), "--grpc", "0"]
-    with subprocess.Popen(  # noqa: S603 - this very package
-        [*command, "--http", "-1", "--metrics", "-1"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        try:
-            words = process.stdout.readline().split() if process.stdout else []
-            if "grpc" not in words:
-                raise EngineError(f"{' '.join(command)} did not start")
-            yield f"grpc://{words[words.index('grpc') + 1]}"
-        finally:
-            process.terminate()

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from recon.errors import ConfigError
 from recon.hgcal_clustering import chain
 from recon.hgcal_clustering.cell_graph import CellGraph
 from recon.hgcal_clustering.config import HgcalConfig
@@ -40,10 +41,10 @@ def padded(hits):
     return longer._replace(**{name: np.maximum(getattr(longer, name), 0) for name in ("layer", "cell")})
 
 
-def run(cells, hits, capacity=None):
+def run(cells, hits, capacity=None, config=CONFIG):
     """(clusters, tracksters, overflow) without padding."""
     n, room = len(hits.energy), capacity or chain.capacity_for(LENGTH)
-    clusters, tracksters, overflow = jax.device_get(_showers(cells, padded(hits), CONFIG, room))
+    clusters, tracksters, overflow = jax.device_get(_showers(cells, padded(hits), config, room))
     assert (clusters.member_cluster[n:] == NOISE).all()
     n_clusters, n_tracksters = int(clusters.valid.sum()), int(tracksters.valid.sum())
     clusters = type(clusters)(clusters.member_cluster[:n], *(c[:n_clusters] for c in clusters[1:]))
@@ -132,3 +133,39 @@ def test_events_of_one_size_share_a_program(cells, events):
     before = _showers._cache_size()
     run(cells, events[2].hits)
     assert _showers._cache_size() == before
+
+
+@pytest.mark.parametrize("method", ["imaging", "clusters"])
+def test_other_methods_find_what_the_host_finds(method, cells, events):
+    config = HgcalConfig(method=method)
+    for event in events:
+        clusters, tracksters, overflow = run(cells, event.hits, config=config)
+        wanted = find_showers(event, config, cells=cells)
+        assert not overflow
+        assert len(wanted.tracksters.valid) > 0
+        assert_same(clusters, wanted.clusters)
+        assert_same(tracksters, wanted.tracksters)
+
+
+def test_hits_straight_to_showers(events):
+    config = HgcalConfig(method="hits")
+    program = jax.jit(chain.hit_chain, static_argnames=("config", "capacity"))
+    for event in events:
+        wanted = find_showers(event, config)
+        found, overflow = jax.device_get(
+            program(padded(event.hits), config=config, capacity=chain.capacity_for(LENGTH))
+        )
+        assert not overflow
+        n, count = len(event.hits.energy), int(found.valid.sum())
+        np.testing.assert_array_equal(found.member_trackster[:n], wanted.hit_trackster)
+        assert (found.member_trackster[n:] == NOISE).all()
+        np.testing.assert_allclose(found.energy[:count], wanted.tracksters.energy, rtol=1e-5)
+    few = chain.capacity_for(LENGTH)._replace(tracksters=count - 1)
+    assert program(padded(events[-1].hits), config=config, capacity=few)[1]
+
+
+def test_the_hybrid_is_no_single_program(cells, events):
+    with pytest.raises(
+        ConfigError, match="method 'hybrid' is no single program: allowed are clue3d, clusters"
+    ):
+        run(cells, events[0].hits, config=HgcalConfig(method="hybrid"))

@@ -8,7 +8,8 @@ from scipy.spatial import cKDTree
 from recon.errors import ConfigError, DataError
 from recon.hgcal_clustering import clue_cells as module
 from recon.hgcal_clustering.cell_graph import CellGraph, build_cell_graph
-from recon.hgcal_clustering.clue_cells import CellCapacity, clue_cells, clue_cells_padded
+from recon.hgcal_clustering.cell_program import CellCapacity, clue_cells_padded, cluster_cells
+from recon.hgcal_clustering.clue_cells import clue_cells
 from recon.hgcal_clustering.geometry import EndcapGeometry, build_calorimeter, load_calorimeter
 from recon.hgcal_clustering.sensors import COARSE, SCINTILLATOR
 from recon.padding import bucket_size
@@ -318,7 +319,8 @@ def test_capacities(wedge):
     n = len(columns[0])
     expected = clue_cells(graph, *columns)
     ones = np.ones(n, bool)
-    _, needed = module._cluster(graph, *columns, ~ones, ones, capacity=CellCapacity(n, n), both=False)
+    lengths = jax.jit(cluster_cells, static_argnames=("capacity", "both"))
+    _, needed = lengths(graph, *columns, ~ones, ones, capacity=CellCapacity(n, n), both=False)
     more, far = (int(count) for count in needed)
     assert more > 1
     assert far > 1

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from recon.errors import DataError
-from recon.hgcal_clustering.clue_hits import HitClueConfig, clue_hits, project_hits
+from recon.hgcal_clustering.clue_clusters import project
+from recon.hgcal_clustering.clue_hits import HitClueConfig, clue_hits
 from recon.hgcal_clustering.clue_layers import LayerClueConfig, clue_layers
 from recon.types import NOISE, RecHits
 from tests.reference.clue import clue as twin
@@ -79,7 +80,8 @@ def test_layers_against_double_loop(event):
 def test_projection_by_hand():
     config = HitClueConfig(plane=1000.0, layer_step=5.0)
     hits = hits_at([[300, 200, 2000], [300, 200, -4000]], [1.0, 1.0], [2, 7])
-    np.testing.assert_allclose(project_hits(hits, config), [[150, 100, 10], [75, 50, 35]])
+    found = project(hits.position, hits.layer, config.plane, config.layer_step)
+    np.testing.assert_allclose(found, [[150, 100, 10], [75, 50, 35]], rtol=1e-6)
 
 
 def test_hits_find_the_showers(event):

@@ -8,11 +8,21 @@ import numpy as np
 import pytest
 
 from recon.cli import main
-from recon.errors import DataError
+from recon.errors import ConfigError, DataError
 from recon.hgcal_clustering import export as module
 from recon.hgcal_clustering.cell_graph import CellGraph
+from recon.hgcal_clustering.config import HgcalConfig
 from recon.hgcal_clustering.pipeline import find_showers
-from recon.hgcal_clustering.remote import CLUSTERS, TRACKSTERS, pack_hits, unpack_showers
+from recon.hgcal_clustering.remote import (
+    CLUSTERS,
+    TRACKSTERS,
+    model_name,
+    pack_hits,
+    pack_points,
+    unpack_hit_showers,
+    unpack_showers,
+)
+from recon.hgcal_clustering.shipped import load_model
 from recon.types import NOISE
 from serving.artifact import Artifact
 from serving.errors import InputTooLarge, InvalidInput
@@ -89,6 +99,55 @@ def test_artefacts_answer_as_the_functions_here(folders, cells, events):
     check_artifact(
         folders["layers"], requests, lambda r: as_outputs(showers(r), CLUSTERS), rtol=1e-5, atol=1e-3
     )
+
+
+@pytest.mark.parametrize("algorithm", ["tuned", "imaging"])
+def test_other_chains_answer_as_the_functions_here(algorithm, cells, events, tmp_path):
+    config = load_model("tuned").config if algorithm == "tuned" else HgcalConfig(method=algorithm)
+    folder = module.export_chain(
+        tmp_path, cells, N_LAYERS, config, name=model_name(algorithm), buckets=(BUCKET,)
+    )
+    by_cell = {event.hits.cell.tobytes(): event for event in events}
+
+    def local(request):
+        found = find_showers(by_cell[request["cell"].tobytes()], config, cells=cells)
+        assert len(found.tracksters.valid) > 0
+        outputs = as_outputs(found, [*CLUSTERS, *TRACKSTERS])
+        return outputs | {"cluster_trackster": found.tracksters.member_trackster}
+
+    check_artifact(folder, [pack_hits(event.hits) for event in events], local, rtol=1e-4, atol=1e-3)
+    assert json.loads((folder / "manifest.json").read_text())["name"] == f"hgcal_{algorithm}"
+
+
+def test_clue_on_hits_needs_no_cells(events, tmp_path):
+    folder = module.export_hits(tmp_path, N_LAYERS, buckets=(BUCKET,))
+    assert not (folder / "weights.safetensors").exists()
+    config = HgcalConfig(method="hits")
+    by_energy = {event.hits.energy.tobytes(): event for event in events}
+
+    def local(request):
+        found = find_showers(by_energy[request["energy"].tobytes()], config)
+        outputs = {name: getattr(found.tracksters, name.removeprefix("trackster_")) for name in TRACKSTERS}
+        return outputs | {"hit_trackster": found.hit_trackster}
+
+    check_artifact(folder, [pack_points(event.hits) for event in events], local, rtol=1e-4, atol=1e-3)
+    runner, hits = Runner(Artifact(folder)), events[0].hits
+    masked = hits._replace(valid=np.arange(len(hits.energy)) % 4 > 0)
+    wanted, found = (
+        find_showers(masked, config),
+        unpack_hit_showers(masked, answer(runner, pack_points(masked))),
+    )
+    np.testing.assert_array_equal(found.hit_trackster, wanted.hit_trackster)
+    np.testing.assert_array_equal(found.tracksters.seed, wanted.tracksters.seed)
+    assert found.clusters is None
+    with pytest.raises(DataError, match="output 'hit_trackster' of the engine has shape"):
+        unpack_hit_showers(events[1].hits, answer(runner, pack_points(masked)))
+
+
+def test_a_method_that_is_no_chain(cells, tmp_path):
+    with pytest.raises(ConfigError, match="method 'hybrid' is no single program"):
+        module.export_chain(tmp_path, cells, N_LAYERS, HgcalConfig(method="hybrid"), buckets=(BUCKET,))
+    assert not list(tmp_path.rglob("manifest.json"))
 
 
 def test_no_source_is_needed(folders, events):

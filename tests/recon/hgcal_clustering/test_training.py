@@ -14,19 +14,15 @@ from flax import nnx
 from recon.cli import USER_ERROR, main
 from recon.errors import ConfigError, DataError
 from recon.hgcal_clustering import HgcalConfig, find_showers, training
+from recon.hgcal_clustering.clue3d import Clue3dConfig
 from recon.hgcal_clustering.clue_clusters import ClusterClueConfig
+from recon.hgcal_clustering.layer_clusters import LayerClusterConfig
 from recon.hgcal_clustering.pipeline import associate_clusters, find_tracksters
 from recon.hgcal_clustering.shipped import HgcalModel, load_model, load_network, model_names, save_model
 from recon.hgcal_clustering.training import TrainingConfig, run_settings
 from recon.hgcal_clustering.training_data import calibrate, matched_showers, prepare, sides
-from recon.hgcal_clustering.tuning import (
-    TunedClue,
-    TuningWindow,
-    ends_at,
-    tuned_config,
-    tuning_loss,
-    tuning_windows,
-)
+from recon.hgcal_clustering.tuning import TunedClue, TunedClue3d, ends_at, tuning_loss
+from recon.hgcal_clustering.tuning_windows import TuningWindow, tuning_windows
 from recon.io.root_rechits import write_rechits
 from tests.recon.hgcal_clustering.condensing import two_showers
 from tests.reference.toy_showers import toy_event
@@ -34,10 +30,30 @@ from tests.reference.toy_showers import toy_event
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
 
+# Far from what is good, so that every parameter matters.
+FAR = HgcalConfig(
+    clusters=ClusterClueConfig(d_c=8.0, rho_c=3.0, outlier_delta_factor=1.3, layer_step=6.0),
+    clue3d=Clue3dConfig(
+        critical_density=1.0,
+        critical_self_density=0.6,
+        density_radius=15.0,
+        critical_distance=10.0,
+        sibling_layers=2,
+        critical_layers=1,
+        outlier_multiplier=1.5,
+    ),
+)
+
+
+def windows_for(start, event):
+    return tuning_windows(
+        event, start.choose, layer_step=start.layer_step, energy_min=15.0, size=128, slots=48
+    )
+
+
 @pytest.fixture(scope="module")
 def windows():
-    event = two_showers(seed=2, energies=(1.0, 2.0))
-    return tuning_windows(event, ClusterClueConfig(), energy_min=15.0, size=128, slots=48)
+    return windows_for(TunedClue(HgcalConfig()), two_showers(seed=2, energies=(1.0, 2.0)))
 
 
 @pytest.fixture(scope="module")
@@ -59,31 +75,43 @@ def test_windows(windows):
         assert not window.own[n:].any()
 
 
-def test_start_is_the_settings():
-    config = ClusterClueConfig(d_c=17.0, rho_c=2.5)
-    assert tuned_config(TunedClue(config), config) == config
+@pytest.mark.parametrize(("kind", "method"), [(TunedClue, "clusters"), (TunedClue3d, "clue3d")])
+def test_start_is_the_settings(kind, method):
+    assert kind(FAR).tuned(FAR) == replace(FAR, method=method)
 
 
-def test_gradient_against_finite_differences(windows):
+def test_clue3d_looks_at_large_layer_clusters_in_the_layers_beside():
+    event = two_showers(seed=2, energies=(1.0, 2.0))
+    n = len(event.clusters.valid)
+    event = event._replace(clusters=event.clusters._replace(size=(1 + np.arange(n) % 2).astype(np.int32)))
+    for least, part in ((1, 1.0), (2, 0.5)):
+        config = HgcalConfig(layer_clusters=LayerClusterConfig(min_size=least))
+        start = TunedClue3d(config)
+        assert len(start.choose(event.clusters)) == round(part * n)
+        (window, _) = windows_for(start, event)
+        there = window.neighbours >= 0
+        layers = np.abs(window.layer[:, None] - window.layer[window.neighbours])[there]
+        assert layers.max() * start.layer_step <= 70
+
+
+@pytest.mark.parametrize(("kind", "least"), [(TunedClue, 6e-3), (TunedClue3d, 3e-4)])
+def test_gradient_against_finite_differences(kind, least, windows):
     window = jax.tree.map(jnp.asarray, windows[0])
-
-    # Far from what is good, so that every parameter matters.
-    config = ClusterClueConfig(d_c=8.0, rho_c=3.0, outlier_delta_factor=1.3, layer_step=6.0)
 
     @jax.jit
     def value(logarithm):
-        module = TunedClue(config)
+        module = kind(FAR)
         module.logarithm[...] = logarithm
         return tuning_loss(module, window, jax.random.key(0), 0.15)[0]
 
-    start = TunedClue(config).logarithm[...]
+    start = kind(FAR).logarithm[...]
     slope = jax.jit(jax.grad(value))(start)
     assert np.isfinite(slope).all()
-    assert (np.abs(slope) > 1e-2).all()
+    assert (np.abs(slope) > least).all()
     for index in range(len(start)):
         step = jnp.zeros(len(start)).at[index].set(5e-3)
         measured = (value(start + step) - value(start - step)) / 1e-2
-        assert float(slope[index]) == pytest.approx(float(measured), rel=0.05, abs=2e-3)
+        assert float(slope[index]) == pytest.approx(float(measured), rel=0.05, abs=least / 3)
 
 
 def test_ways_by_hand():
@@ -94,13 +122,16 @@ def test_ways_by_hand():
     np.testing.assert_allclose(found, [0.8, 0.4, 0.4], rtol=1e-6)
 
 
-def test_padding_does_not_count(windows):
+@pytest.mark.parametrize("kind", [TunedClue, TunedClue3d])
+def test_padding_does_not_count(kind, windows):
     def padded(column, fill):
         return np.concatenate([column, np.full((64, *column.shape[1:]), fill, column.dtype)])
 
-    *columns, total, neighbours = windows[0]
-    longer = TuningWindow(*(padded(c, 0) for c in columns), total, padded(neighbours, -1))
-    module = TunedClue(ClusterClueConfig(d_c=8.0))
+    position, *columns, total, neighbours = windows[0]
+    longer = TuningWindow(
+        padded(position, 1), *(padded(c, 0) for c in columns), total, padded(neighbours, -1)
+    )
+    module = kind(FAR)
     one, two = (
         float(tuning_loss(module, jax.tree.map(jnp.asarray, w), jax.random.key(0))[0])
         for w in (windows[0], longer)
@@ -144,7 +175,7 @@ def test_calibration_puts_the_response_right():
     )
 
 
-@pytest.mark.parametrize("kind", ["tuned", "hybrid"])
+@pytest.mark.parametrize("kind", ["tuned", "clue3d", "hybrid"])
 def test_train_and_use(kind, file, tmp_path):
     config = TrainingConfig(
         train=(file,),

@@ -11,9 +11,8 @@ from recon.sim.jets import JetSimulation, simulate_chunk, simulate_jets
 from recon.sim.jets_clustering import cluster
 from recon.sim.jets_detector import Particles, detect, four_momenta, is_visible
 from recon.sim.jets_generation import charges, generate_collisions
-from recon.sim.jets_table import JETCLASS_MEMBERS
 from recon.sim.jets_truth import contains_quark, label_jets
-from recon.tagging.labels import LABELS
+from recon.tagging.labels import JETCLASS_MEMBERS, LABELS
 from recon.types import NOISE
 from tests.reference import jets as twin
 

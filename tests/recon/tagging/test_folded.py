@@ -167,10 +167,10 @@ def test_onnx_files_answer_like_the_network(tmp_path, name):
 def test_command_writes_onnx_that_can_be_read_again(tmp_path, capsys):
     pytest.importorskip("onnx", reason="onnx is not installed")
     save_tagging_model(tmp_path / "model", tagging_model("deepak8"))
-    export_command(model=tmp_path / "model", output=tmp_path / "out", name="mine", format="onnx")
+    export_command(model=str(tmp_path / "model"), output=tmp_path / "out", name="mine", format="onnx")
     assert "mine.onnx" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="exists; choose another name"):
-        export_command(model=tmp_path / "model", output=tmp_path / "out", name="mine", format="onnx")
+        export_command(model=str(tmp_path / "model"), output=tmp_path / "out", name="mine", format="onnx")
     # It is a network, but not one of CMS's.
     with pytest.raises(DataError, match="has no array 'pfcand_bn_data_gamma'"):
         load_pretrained(tmp_path / "out" / "mine.onnx", "deepak8")
@@ -178,11 +178,14 @@ def test_command_writes_onnx_that_can_be_read_again(tmp_path, capsys):
 
 def test_command_refuses(tmp_path):
     with pytest.raises(ConfigError, match="neither a directory nor a file"):
-        export_command(model=tmp_path / "absent")
+        export_command(model=str(tmp_path / "absent.pt"), kind="particlenet")
+    with pytest.raises(ConfigError, match="neither a directory nor one of"):
+        export_command(model=str(tmp_path / "absent"))
+    (tmp_path / "file.pt").write_bytes(b"")
+    with pytest.raises(DataError, match=r"none of the networks that are read from \.pt: no particlenet"):
+        export_command(model=str(tmp_path / "file.pt"))
     (tmp_path / "file.onnx").write_bytes(b"")
-    with pytest.raises(ConfigError, match="--kind"):
-        export_command(model=tmp_path / "file.onnx")
     with pytest.raises(ConfigError, match=r"no importer of pfn from \.onnx; there are deepak8 from"):
-        export_command(model=tmp_path / "file.onnx", kind="pfn")
+        export_command(model=str(tmp_path / "file.onnx"), kind="pfn")
     with pytest.raises(ConfigError, match="has no ONNX form"):
         write_onnx(tmp_path / "x.onnx", tagging_model("pfn"))

@@ -10,8 +10,9 @@ import pytest
 from flax import nnx
 
 from recon.errors import ConfigError, DataError
+from recon.io.foreign_weights import Filler
 from recon.io.weights_pt import read_state_dict
-from recon.tagging.importing import Filler, load_pretrained
+from recon.tagging.importing import load_pretrained
 from recon.tagging.pfn import PFN, PFNConfig
 from recon.tagging.scoring import Scorer
 from recon.types import Jets

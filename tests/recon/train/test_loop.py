@@ -198,3 +198,40 @@ def test_progress_is_shown(tmp_path, problem, capsys):
 def test_bad_setting_is_refused_by_name(tmp_path, setting, value):
     with pytest.raises(ConfigError, match=rf"LoopConfig\.{setting} is {value}"):
         LoopConfig(**{"total_steps": 5, "directory": tmp_path, setting: value})
+
+
+@pytest.mark.parametrize(
+    ("values", "mode", "patience", "stops"),
+    [
+        ([], "max", 1, False),
+        ([0.5], "max", 1, False),
+        ([0.5, 0.4], "max", 1, True),
+        ([0.5, 0.4], "max", 2, False),
+        ([0.5, 0.5, 0.5], "max", 2, True),
+        ([0.5, 0.4, 0.3], "min", 1, False),
+        ([0.3, 0.4, 0.35], "min", 2, True),
+        ([0.3, float("nan"), 0.2], "min", 1, False),
+        ([0.3, 0.4, 0.5], "min", 0, False),
+    ],
+)
+def test_patience_counts_evaluations_since_the_best(tmp_path, values, mode, patience, stops):
+    config = LoopConfig(
+        total_steps=9, directory=tmp_path, best_metric="score", best_mode=mode, patience=patience
+    )
+    assert config.stops([{"step": n, "score": value} for n, value in enumerate(values)]) is stops
+
+
+def test_patience_needs_to_know_what_is_better(tmp_path):
+    with pytest.raises(ConfigError, match="patience needs a best_metric"):
+        LoopConfig(total_steps=9, directory=tmp_path, patience=1)
+
+
+def test_a_run_without_patience_stops_and_stays_stopped(tmp_path, problem):
+    worse = iter(range(100))
+    settings = {"evaluate": lambda state: {"mse": float(next(worse))}, "run_config": {}}
+    config = loop(tmp_path, patience=1)
+    state = fit(problem.state(), problem.step_fn, problem.batch, config, **settings)
+    assert int(state.step) == 16
+    again = fit(problem.state(), problem.step_fn, problem.batch, config, **settings)
+    assert_bitwise(again, state)
+    assert next(worse) == 2

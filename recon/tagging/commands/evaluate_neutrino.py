@@ -1,0 +1,103 @@
+"""`recon evaluate nova`."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from tyro.conf import Positional, UseAppendAction, arg
+
+from recon.commands import Json, console, progress_bars, write_json
+from recon.display.pixel_maps import Picture, plot_events, write_events_page
+from recon.errors import ConfigError
+from recon.io.root_pixel_maps import read_neutrino_events
+from recon.tagging.cvn import DEFAULT, NeutrinoModel, load_model
+from recon.tagging.labels import NEUTRINO_LABELS
+from recon.tagging.neutrino_evaluation import judge_files, score_events
+from recon.tagging.neutrino_report import NetworkResult, neutrino_table, report_json, write_neutrino_report
+from recon.tagging.pixel_maps import images_of
+from recon.types import NeutrinoEvents
+
+ModelName = Annotated[str, arg(help="a shipped model, or the directory of your own")]
+
+CONFIDENT = 0.9
+"""Probability above which an event is in the gallery."""
+
+
+def evaluate(
+    files: Positional[tuple[Path, ...]],
+    *,
+    model: UseAppendAction[tuple[ModelName, ...]] = (),
+    output: Annotated[Path, arg(aliases=["-o"])] = Path("out/evaluation-nova"),
+    gallery: int = 1,
+    json: Json = None,
+) -> None:
+    """Compare classifiers of neutrino events with the truth: accuracy, efficiency and purity, in bins of energy.
+
+    Args:
+        files: simulated events.
+        model: shipped model, or directory of one of yours; give it several times to see several side by side.
+        output: directory of the report (Markdown, JSON, plots, gallery).
+        gallery: events of every class that the first model is confident of, to draw.
+        json: write the report here as JSON, too.
+    """
+    if not files:
+        raise ConfigError("no file was given; make one with `recon simulate neutrino`")
+    models = {name: load_model(name) for name in model or (DEFAULT,)}
+    names = {name: found.name if found.name != "model" else name for name, found in models.items()}
+    results: dict[str, NetworkResult] = {}
+    with progress_bars() as report:
+        for name, found in models.items():
+            results[names[name]] = judge_files(
+                files,
+                found,
+                lambda done, total, name=name: report(names[name], done, total),  # type: ignore[misc]  # bound now
+            )
+    count = len(next(iter(results.values())).judged.label)
+    title = f"{count:,} neutrino events and cosmic rays of {', '.join(file.name for file in files)}"
+    found_numbers, written = write_neutrino_report(output, results, title=title)
+    console.print(neutrino_table(results, found_numbers, title))
+    console.print(f"report in {written['report']}")
+    if gallery:
+        for path in draw_gallery(files[0], next(iter(models.values())), output / "gallery", gallery):
+            console.print(f"wrote {path}")
+    write_json(json, report_json(results, found_numbers, title))
+
+
+def draw_gallery(file: Path, model: NeutrinoModel, target: Path, count: int = 1) -> list[Path]:
+    """Draw events of every class whose probability is above 0.9, both views, as PNG and as a page.
+
+    Args:
+        file: simulated events.
+        model: the network.
+        target: path without ending.
+        count: events of every class.
+
+    Returns:
+        The files; none where the network is confident of nothing.
+    """
+    chosen: dict[int, list[Picture]] = {k: [] for k in range(len(NEUTRINO_LABELS))}
+    for events in islice(read_neutrino_events(file), 2):
+        scores = score_events(events, model)
+        for k, pictures in chosen.items():
+            sure = np.flatnonzero((scores.argmax(1) == k) & (scores[:, k] > CONFIDENT))
+            for row in sure[: count - len(pictures)]:
+                views = images_of(events, np.array([row]))[0]
+                pictures.append(Picture(title_of(events, row), views, scores[row]))
+    pictures = [picture for each in chosen.values() for picture in each]
+    if not pictures:
+        return []
+    paths = [target.with_suffix(".png"), target.with_suffix(".html")]
+    plot_events(paths[0], pictures, NEUTRINO_LABELS)
+    write_events_page(paths[1], pictures, NEUTRINO_LABELS, f"Events with a probability above {CONFIDENT:g}")
+    return paths
+
+
+def title_of(events: NeutrinoEvents, row: int) -> str:
+    """What an event is, for above its picture."""
+    label = int(events.label[row])
+    name = NEUTRINO_LABELS[label] if label >= 0 else "unknown"
+    truth = events.truth
+    return f"true {name}" + (f", {truth.energy[row]:.1f} GeV" if truth is not None else "")

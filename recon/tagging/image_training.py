@@ -1,0 +1,152 @@
+"""What the trainings of networks for images share: settings, the loop's part of them, model cards."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from recon.errors import ConfigError
+from recon.nn.patch_network import PatchNetworkConfig, with_measured_cells
+from recon.train.classification import FitConfig, Fitted
+
+Say = Callable[[str], None]
+SAMPLE = 2000
+"""Images that the capacities of a network are measured on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTraining:
+    """What to train, on what, and for how long.
+
+    Attributes:
+        train: files of simulated events.
+        output: directory of the run; the model goes to `output/model`.
+        initial: model to begin with, shipped or a directory of yours; its shape wins.
+        frozen: keep the featurizer of `initial` as it is: features are computed once and kept, only a new classifier
+            is trained on them.
+        channels: of the network, on its three scales.
+        blocks: residual blocks on every scale.
+        epochs: passes over the events.
+        batch: events of an update.
+        learning_rate: the peak.
+        weight_decay: of matrices.
+        class_weights: factors of the loss, one a class; all 1 if not given.
+        validation: fraction that is held out, at most `validation_rows`.
+        validation_rows: see `validation`.
+        evaluations: how many, evenly over the run; the best network is kept.
+        patience: evaluations without a better one after which the run ends; 0 for never.
+        seed: of weights, order and augmentation.
+        max_seconds: wall time after which to stop with a checkpoint; the same command goes on from there.
+        progress: draw a progress bar.
+        tensorboard: write TensorBoard events too.
+    """
+
+    train: tuple[Path, ...]
+    output: Path
+    initial: str | None = None
+    frozen: bool = False
+    channels: tuple[int, int, int] = (48, 64, 96)
+    blocks: tuple[int, int, int] = (1, 1, 1)
+    epochs: float = 6.0
+    batch: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 2e-2
+    class_weights: tuple[float, ...] | None = None
+    validation: float = 0.02
+    validation_rows: int = 4000
+    evaluations: int = 8
+    patience: int = 0
+    seed: int = 0
+    max_seconds: float | None = None
+    progress: bool = True
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise ConfigError("no file to train on was given: --train FILE")
+        if self.frozen and self.initial is None:
+            raise ConfigError("--frozen keeps the featurizer of a trained model: name it with --initial")
+
+    def weights_of(self, classes: int) -> np.ndarray:
+        """Factor of the loss of every class.
+
+        Raises:
+            ConfigError: there are other numbers of them, or negative ones.
+        """
+        given = self.class_weights
+        if given is not None and (len(given) != classes or min(given) < 0):
+            raise ConfigError(f"class_weights is {given}; allowed: {classes} numbers, none negative")
+        return np.asarray(given or np.ones(classes), np.float32)
+
+    def fit_config(self) -> FitConfig:
+        """The settings of the loop."""
+        return FitConfig(
+            directory=self.output,
+            batch=self.batch,
+            epochs=self.epochs,
+            seed=self.seed,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            ema_decay=0.998,
+            evaluations=self.evaluations,
+            patience=self.patience,
+            max_seconds=self.max_seconds,
+            progress=self.progress,
+            tensorboard=self.tensorboard,
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that decide the result, as JSON values."""
+        tree = dataclasses.asdict(self)
+        for name in ("output", "max_seconds", "progress", "tensorboard"):
+            del tree[name]
+        lists = {name: list(value) for name, value in tree.items() if isinstance(value, tuple)}
+        return tree | lists | {"train": [path.name for path in self.train]}
+
+
+def measured(config: PatchNetworkConfig, images: np.ndarray) -> dict[str, Any]:
+    """The capacities that such images need, as fields of a configuration."""
+    shape = with_measured_cells(config, images)
+    return {"cells": shape.cells, "spread": shape.spread}
+
+
+def parameters(network: nnx.Module) -> int:
+    """Number of trainable numbers of a network."""
+    return sum(array.size for array in jax.tree.leaves(nnx.state(network, nnx.Param)))
+
+
+def card(title: str, text: str, config: ImageTraining, fitted: Fitted) -> str:
+    """The model card: what it is, numbers of the held-out events, settings.
+
+    Args:
+        title: of the card.
+        text: what the model is and what it was trained on.
+        config: settings.
+        fitted: whose best evaluation is quoted.
+    """
+    settings = "\n".join(f"| {name} | {value} |" for name, value in sorted(config.settings().items()))
+    best = next((row for row in fitted.history if row["step"] == fitted.step), {})
+    numbers = "".join(f"| {name} | {value:.4f} |\n" for name, value in best.items() if name != "step")
+    return f"""# {title}
+
+{text} {fitted.step:,} updates with {config.batch} of them each. Only simulated events were seen: scores of real ones
+are not calibrated. Weights are under the licence of this package.
+
+## Held out
+
+| metric | value |
+| --- | --- |
+{numbers}
+## Settings
+
+| setting | value |
+| --- | --- |
+{settings}
+"""

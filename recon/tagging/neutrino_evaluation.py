@@ -1,0 +1,98 @@
+"""Neutrino events of files with what networks say of them: file -> events -> images -> scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+
+from recon.errors import DataError
+from recon.io.pixel_maps import has_empty_view
+from recon.io.root_pixel_maps import count_neutrino_events, read_neutrino_events
+from recon.tagging.cvn import NeutrinoModel
+from recon.tagging.neutrino_performance import Judged
+from recon.tagging.neutrino_report import NetworkResult
+from recon.tagging.pixel_maps import images_of
+from recon.types import NeutrinoEvents
+
+CHUNK = 512
+"""Events that are drawn at once: their images take 32 MB."""
+
+
+class ScoredEvents(NamedTuple):
+    """Events with the probabilities of their classes.
+
+    Attributes:
+        events: as they were read.
+        scores: probabilities.
+    """
+
+    events: NeutrinoEvents
+    scores: Float32[np.ndarray, "e k"]
+
+
+def score_events(events: NeutrinoEvents, model: NeutrinoModel) -> Float32[np.ndarray, "e k"]:
+    """Probabilities of the classes of events; views may be empty.
+
+    Args:
+        events: host arrays.
+        model: of `recon.tagging.cvn.load_model`.
+    """
+    rows = np.arange(len(events.label))
+    parts = [
+        model.scorer(images_of(events, rows[start : start + CHUNK])).scores
+        for start in range(0, len(rows), CHUNK)
+    ]
+    return np.concatenate(parts) if parts else np.zeros((0, len(model.labels)), np.float32)
+
+
+def score_file(path: Path, model: NeutrinoModel) -> Iterator[ScoredEvents]:
+    """Events of a file with their scores, some thousand at a time.
+
+    Raises:
+        DataError: as `recon.io.root_pixel_maps.read_neutrino_events`.
+    """
+    for events in read_neutrino_events(path):
+        yield ScoredEvents(events, score_events(events, model))
+
+
+def judge_files(
+    files: tuple[Path, ...],
+    model: NeutrinoModel,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> NetworkResult:
+    """Score the events of files whose classes are known.
+
+    Args:
+        files: simulated events.
+        model: the network.
+        report: told how many are done.
+
+    Raises:
+        DataError: no events, or events without labels or truth.
+    """
+    total, done, parts, begin = sum(map(count_neutrino_events, files)), 0, [], time.process_time()
+    for path in files:
+        for events, scores in score_file(path, model):
+            if events.truth is None or (events.label < 0).any():
+                raise DataError(f"{path}: events without labels or truth cannot be compared with it")
+            parts.append((events.label, scores, events.truth.energy))
+            done += len(scores)
+            report(done, total)
+    if not done:
+        raise DataError(f"there are no events in {', '.join(map(str, files))}")
+    judged = Judged(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    return NetworkResult(judged, (time.process_time() - begin) / done)
+
+
+def losses(events: NeutrinoEvents) -> dict[str, int]:
+    """What a network does not see of events: hits outside of the window, views without any."""
+    return {
+        "hits": len(events.charge),
+        "hits_outside": int(events.outside.sum()),
+        "events_with_empty_view": int(has_empty_view(events).sum()),
+    }
