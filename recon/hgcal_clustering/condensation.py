@@ -100,7 +100,7 @@ def _particle_of_candidate(
 ) -> Int[np.ndarray, " s"]:
     """The particle that a candidate is to be the condensation point of; -1 for none.
 
-    It made most of the candidate's members, and has no candidate with more of its energy.
+    It gave the candidate's members more than any other particle did, and no other such candidate more of its energy.
     """
     n, n_particles = len(graph.seed), max(len(energy), 1)
     if n == 0 or len(shares.cluster) == 0:
@@ -116,7 +116,8 @@ def _particle_of_candidate(
     order = np.argsort(total, kind="stable")
     owner, main = np.full(n, NOISE), np.full(n_particles, NOISE)
     owner[candidate[order]] = particle[order]
-    main[particle[order]] = candidate[order]
+    own = order[owner[candidate[order]] == particle[order]]
+    main[particle[own]] = candidate[own]
     good = (owner >= 0) & (main[owner] == np.arange(n)) & (energy[owner] > TARGET_ENERGY_MIN)
     return np.where(good, owner, NOISE)
 

@@ -33,7 +33,7 @@ class HybridConfig:
     weights: str = "hybrid"
     graph: GraphConfig = field(default_factory=GraphConfig)
     network: CondensationConfig = field(default_factory=CondensationConfig)
-    member_share: float = 0.87
+    member_share: float = 0.8
     least_probability: float = 0.1
 
     def __post_init__(self) -> None:

@@ -21,9 +21,13 @@ from recon.hgcal_clustering.shower_graph import EDGE_FEATURES, NODE_FEATURES, Sh
 from recon.nn.mlp import MLP
 from recon.types import Array
 
-_MESSAGES = 7
+_MESSAGES = 11
 _FAR = -1e4
 _LEAST_ENERGY = 0.01
+_GROUPS, _GROUP_LAYERS = 10, 5
+"""Groups of layers that a candidate sums its members in; the last takes all that follow."""
+_RING_EDGES = (0.15, 0.3, 0.6, 1.2)
+"""Borders of the rings around a candidate's axis, in the unit of the distances among the features, 100 mm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +74,12 @@ class CondensationNetwork(nnx.Module):
         for score in self.scores:
             logit = score(inputs.reshape(-1, inputs.shape[-1])).reshape(graph.candidate.shape)
             found.append(log_probabilities(logit, graph))
-            told = [features, messages(found[-1], logit, graph), agreement(found[-1], graph)]
+            told = [
+                features,
+                messages(found[-1], logit, graph),
+                surroundings(found[-1], graph),
+                agreement(found[-1], graph),
+            ]
             inputs = jnp.concatenate(told, -1)
         return found
 
@@ -83,8 +92,8 @@ def log_probabilities(logit: Float[Array, "n k"], graph: ShowerGraph) -> Float[A
 
 def messages(
     log_probability: Float[Array, "n k1"], logit: Float[Array, "n k"], graph: ShowerGraph
-) -> Float[Array, "n k 5"]:
-    """What a candidate tells its layer clusters: its energy, its doubt, its depth and width, and the score just given.
+) -> Float[Array, "n k 6"]:
+    """What a candidate tells its layer clusters: its energy, doubt, depth and width, the score and probability given.
 
     Args:
         log_probability: of the round before.
@@ -103,7 +112,41 @@ def messages(
     energy = sums[:, 0] + _LEAST_ENERGY
     told = jnp.stack([jnp.log(energy), *(sums[:, 1:] / energy[:, None]).T], -1)[place]
     last = jnp.where(there, jnp.clip(logit, -20, 20), 0) / 5
-    return jnp.concatenate([told, last[..., None]], -1)
+    # The probability knows the other candidates of the layer cluster, the score does not.
+    rated = jnp.where(there, jnp.maximum(log_probability[:, :-1], -10), 0) / 3
+    return jnp.concatenate([told, last[..., None], rated[..., None]], -1)
+
+
+def surroundings(log_probability: Float[Array, "n k1"], graph: ShowerGraph) -> Float[Array, "n k 3"]:
+    """What a candidate got where a layer cluster is, without that layer cluster.
+
+    The shower so far predicts what is to come: in a few layers around, and there at about the same distance from the
+    axis, the energy given to the candidate, and its part of all energy there.
+
+    Args:
+        log_probability: of the round before.
+        graph: with the candidates.
+
+    Returns:
+        Logarithms of the energy in the group of layers and in its ring (GeV), and the part of the ring.
+    """
+    there = graph.candidate >= 0
+    n, rings = graph.seed.shape[0], len(_RING_EDGES) + 1
+    group = jnp.clip(jnp.round(graph.nodes[:, 1] * 20).astype(jnp.int32) // _GROUP_LAYERS, 0, _GROUPS - 1)
+    ring = sum((graph.edges[..., 1] > edge).astype(jnp.int32) for edge in _RING_EDGES)
+    place = jnp.where(there, (graph.candidate * _GROUPS + group[:, None]) * rings + ring, n * _GROUPS * rings)
+    all_energy = jnp.where(there, graph.energy[:, None], 0)
+    given = jnp.exp(log_probability[:, :-1]) * all_energy
+    columns = jnp.stack([given, all_energy], -1).reshape(-1, 2)
+    sums = jax.ops.segment_sum(columns, place.reshape(-1), n * _GROUPS * rings + 1)
+    in_group = jnp.append(sums[:-1, 0].reshape(-1, rings).sum(1), 0)[place // rings]
+    in_ring, whole = jnp.moveaxis(sums[place], -1, 0)
+    # Rounding may leave less than nothing.
+    others, ring_others, rest = (
+        jnp.maximum(total - own, 0) + _LEAST_ENERGY
+        for total, own in ((in_group, given), (in_ring, given), (whole, all_energy))
+    )
+    return jnp.stack([jnp.log(others), jnp.log(ring_others), jnp.minimum(ring_others / rest, 1)], -1)
 
 
 def agreement(log_probability: Float[Array, "n k1"], graph: ShowerGraph) -> Float[Array, "n k 2"]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
 from recon.types import DensityClusters
@@ -80,8 +81,10 @@ def find_candidates(points: Points, density: DensityClusters, reach: float, n_la
     rings = []
     for inner, outer in RINGS:
         inside = (distance >= inner) & (distance < outer)
-        sums = np.zeros((len(seed), n_layers))
-        np.add.at(sums, (candidate[inside], points.layer[member[inside]]), points.energy[member[inside]])
+        cell = candidate[inside] * n_layers + points.layer[member[inside]]
+        sums = np.bincount(cell, weights=points.energy[member[inside]], minlength=len(seed) * n_layers)
+        # Without anything, bincount counts in integers.
+        sums = sums.reshape(len(seed), n_layers).astype(np.float64)
         rings.append(smooth(sums) - area[zone[seed]] * np.pi * (outer**2 - inner**2))
     return Candidates(seed, np.stack(rings), member, candidate, distance, area[zone, points.layer])
 
@@ -113,15 +116,27 @@ def best_pairs(
         n: number of layer clusters.
         slots: most pairs of a layer cluster; those of least preference are left out.
     """
-    order = np.lexsort((-preference, found.member))
-    member = found.member[order]
-    rank = np.arange(len(member)) - np.searchsorted(member, member, side="left")
-    kept = rank < slots
+    place, start = _rows_of(found.member, n)
+    left = np.append(preference[place], -np.inf)
+    some = np.flatnonzero(np.diff(start))
     table = np.zeros((n, slots), np.int64)
     filled = np.zeros((n, slots), bool)
-    table[member[kept], rank[kept]] = order[kept]
-    filled[member[kept], rank[kept]] = True
+    # Sorting millions of pairs takes several times as long as one search for the best of every row a slot.
+    for slot in range(slots):
+        most = np.maximum.reduceat(left[:-1], start[some]) if len(some) else left[:0]
+        best = np.flatnonzero(left[:-1] == np.repeat(most, np.diff(start)[some]))
+        row = found.member[place[best]]
+        first = np.flatnonzero((np.diff(row, prepend=-1) != 0) & (left[best] > -np.inf))
+        table[row[first], slot] = place[best[first]]
+        filled[row[first], slot] = True
+        left[best[first]] = -np.inf
     return table, filled
+
+
+def _rows_of(row: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the entries of every row in their order, one row after the other, and where each begins: n + 1."""
+    whole = csr_matrix((np.ones(len(row), bool), row, np.arange(len(row) + 1)), shape=(len(row), n)).tocsc()
+    return whole.indices, whole.indptr
 
 
 def _pairs(xy: np.ndarray, centre: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -129,8 +144,9 @@ def _pairs(xy: np.ndarray, centre: np.ndarray, reach: float) -> tuple[np.ndarray
     if len(centre) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
     near = cKDTree(centre).sparse_distance_matrix(cKDTree(xy), reach, output_type="ndarray")
-    order = np.lexsort((near["j"], near["i"]))
-    return near["j"][order], near["i"][order], near["v"][order]
+    table = csr_matrix((near["v"], (near["i"], near["j"])), shape=(len(centre), len(xy)))
+    candidate = np.repeat(np.arange(len(centre)), np.diff(table.indptr))
+    return table.indices.astype(np.int64), candidate, table.data
 
 
 def _axes(

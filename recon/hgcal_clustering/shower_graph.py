@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32
+from scipy.spatial import cKDTree
 
 from recon.errors import CapacityError, ConfigError
 from recon.hgcal_clustering.checks import LEAST_ROWS
@@ -21,7 +22,7 @@ from recon.padding import bucket_size
 from recon.types import NOISE, Array, Clusters, DensityClusters
 
 NODE_FEATURES = 9
-EDGE_FEATURES = 17
+EDGE_FEATURES = 19
 _FRONT_LAYERS = 26
 _LEAST = 1e-3
 _SEEDS = ClusterClueConfig(d_c=25.0, rho_c=3.0, outlier_delta_factor=1.0)
@@ -33,14 +34,16 @@ class GraphConfig:
 
     Attributes:
         seeds: CLUE that finds the candidates.
+        separation: of seeds closer than this in the plane, at any depths, only the densest begins a candidate, mm.
         reach: candidates further from a layer cluster are none of its, mm.
         slots: candidates of a layer cluster.
         layers: of the calorimeter.
     """
 
     seeds: ClusterClueConfig = field(default_factory=lambda: _SEEDS)
-    reach: float = 220.0
-    slots: int = 5
+    separation: float = 25.0
+    reach: float = 300.0
+    slots: int = 8
     layers: int = 50
 
     def __post_init__(self) -> None:
@@ -99,9 +102,10 @@ def shower_graph(clusters: Clusters, config: GraphConfig) -> tuple[ShowerGraph, 
         projected, energy, d_c=seeds.d_c, rho_c=seeds.rho_c, outlier_delta_factor=seeds.outlier_delta_factor
     )
     points = Points(projected[:, :2].astype(np.float64), energy.astype(np.float64), layer)
+    density = join_seeds(points, density, config.separation)
     found = find_candidates(points, density, config.reach, config.layers)
     core = np.maximum(found.ring[1], 0).sum(1)
-    preference = _expected(points, found) * spread(points, found)
+    preference = expected_core(points, found) * spread(points, found)
     table, filled = best_pairs(found, preference, len(rows), config.slots)
     pairs = table[filled]
     features = np.zeros((*table.shape, EDGE_FEATURES), np.float32)
@@ -122,6 +126,32 @@ def shower_graph(clusters: Clusters, config: GraphConfig) -> tuple[ShowerGraph, 
         rows.astype(np.int32),
     )
     return made, density
+
+
+def join_seeds(points: Points, density: DensityClusters, separation: float) -> DensityClusters:
+    """Let every seed near a denser one join it with all that is its own; the rest is numbered anew.
+
+    A hadron that interacts twice makes two cores, one behind the other. What surrounds their common axis is the same
+    for both, so that nothing could tell whose a layer cluster is.
+
+    Args:
+        points: layer clusters.
+        density: of the same.
+        separation: distance in the plane, mm; of equally dense seeds the one with the higher row counts as denser.
+    """
+    seed = np.flatnonzero(density.is_seed)
+    seed = seed[np.lexsort((-seed, -density.rho[seed]))]
+    into = np.arange(len(seed))
+    for first, second in sorted(cKDTree(points.xy[seed]).query_pairs(separation)) if len(seed) else ():
+        if into[first] == first and into[second] == second:
+            into[second] = first
+    kept = np.zeros(len(density.is_seed), bool)
+    kept[seed[into == np.arange(len(seed))]] = True
+    target = np.zeros(len(seed), np.int64)
+    target[density.ids[seed]] = seed[into]
+    number = np.cumsum(kept) - 1
+    ids = np.where(density.ids >= 0, number[np.append(target, 0)[density.ids]], NOISE)
+    return density._replace(ids=ids.astype(np.int32), is_seed=kept, n_clusters=np.int32(kept.sum()))
 
 
 def node_features(
@@ -149,6 +179,7 @@ def edge_features(
 ) -> np.ndarray:
     """Features of some pairs: where the layer cluster is in the candidate, and what the candidate is like."""
     member, candidate, distance = found.member[pairs], found.candidate[pairs], found.distance[pairs]
+    rivals = np.bincount(member, weights=preference[pairs], minlength=len(points.layer))[member]
     layer = points.layer[member]
     positive = np.maximum(found.ring, 0)
     inner, core, ring, halo = positive.sum(2)
@@ -168,10 +199,11 @@ def edge_features(
     between = [
         np.log1p(distance / 5),
         distance / 100,
-        *(_log(found.ring[index][candidate, layer]) for index in range(3)),
+        *(_log(ring[candidate, layer]) for ring in found.ring),
         (layer - points.layer[found.seed][candidate]) / 20,
         (layer - begin[candidate]) / 20,
         np.log(np.maximum(preference[pairs] / np.maximum(found.pileup[member], 1e-9), 1e-4)) / 3,
+        np.log(np.maximum(preference[pairs] / np.maximum(rivals, 1e-12), 1e-4)),
     ]
     return np.concatenate([np.stack(between, 1), np.stack(own, 1)[candidate]], 1).astype(np.float32)
 
@@ -203,10 +235,14 @@ def pad_graph(graph: ShowerGraph) -> ShowerGraph:
     return ShowerGraph(**padded)
 
 
-def _expected(points: Points, found: Candidates) -> np.ndarray:
-    """Energy of the candidate's core around the layer of every pair, with a little everywhere, GeV."""
+def expected_core(points: Points, found: Candidates) -> Float[np.ndarray, " p"]:
+    """How much a candidate is expected to have around the layer of every pair; only ratios matter.
+
+    The core at that layer alone ranks the wide part of a hadronic shower behind every soft core next to it: the mean
+    over all layers counts as much, and hard candidates come first.
+    """
     core = np.maximum(found.ring[1], 0)
-    core = core + 0.02 * core.mean(1, keepdims=True)
+    core = (core + core.mean(1, keepdims=True)) * np.sqrt(core.sum(1, keepdims=True))
     value: np.ndarray = core[found.candidate, points.layer[found.member]]
     return value
 

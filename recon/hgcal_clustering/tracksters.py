@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float32, Int32
 
 from recon.geometry import eta
-from recon.hgcal_clustering.calibration import CalibrationConfig, regress_energy
+from recon.hgcal_clustering.calibration import CalibrationConfig, regress_energy, soft_energy
 from recon.hgcal_clustering.principal_axes import basis_along, outward_axes, symmetric_eigen
 from recon.segments import segment_sum
 from recon.types import NOISE, Array, DensityClusters, Tracksters
@@ -53,13 +53,14 @@ def make_tracksters(
     valid = jnp.arange(capacity) < density.n_clusters
     off_axis = jnp.where(valid[:, None], barycentre, jnp.array([1.0, 0.0, 1.0]))
     hadronic = behind / jnp.where(total > 0, total, 1)
+    pileup = soft_energy(energy, position[:, 2], off_axis[:, 2])
     made = Tracksters(
         member_trackster=jnp.where(member, trackster, NOISE),
         position=jnp.where(valid[:, None], barycentre, 0),
         axes=jnp.where(valid[:, None, None], axes, 0),
         variance=jnp.where(valid[:, None], variance, 0),
         energy=total,
-        regressed_energy=jnp.where(valid, regress_energy(total, eta(off_axis), hadronic, config), 0),
+        regressed_energy=jnp.where(valid, regress_energy(total, eta(off_axis), hadronic, pileup, config), 0),
         size=size,
         seed=seed,
         valid=valid,

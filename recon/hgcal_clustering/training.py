@@ -70,7 +70,7 @@ class TrainingConfig:
     learning_rate: float = 4e-3
     hidden: int = 40
     rounds: int = 3
-    member_share: float = 0.87
+    member_share: float = 0.8
     energy_min: float = 15.0
     window: int = 1024
     slots: int = 192

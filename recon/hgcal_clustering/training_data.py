@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from recon.errors import DataError
 from recon.geometry import eta
-from recon.hgcal_clustering.calibration import CalibrationConfig, fit_calibration
+from recon.hgcal_clustering.calibration import CalibrationConfig, fit_calibration, soft_energy
 from recon.hgcal_clustering.cell_graph import CellGraph
 from recon.hgcal_clustering.condensation import Shares, cluster_shares
 from recon.hgcal_clustering.config import HgcalConfig
@@ -85,12 +85,14 @@ class MatchedShowers(NamedTuple):
         energy: raw, GeV.
         eta: of the barycentre.
         hadronic_fraction: part of the energy behind the front section.
+        pileup: soft energy of the endcap, TeV.
         true_energy: of the particle, GeV.
     """
 
     energy: Float[np.ndarray, " t"]
     eta: Float[np.ndarray, " t"]
     hadronic_fraction: Float[np.ndarray, " t"]
+    pileup: Float[np.ndarray, " t"]
     true_energy: Float[np.ndarray, " t"]
 
 
@@ -112,10 +114,12 @@ def matched_showers(event: TrainingEvent, config: HgcalConfig, energy_min: float
     behind = member[clusters.layer[member] >= config.calibration.front_layers]
     hadronic = np.bincount(label[behind], weights=clusters.energy[behind], minlength=n)
     t = trackster[good]
+    soft = np.asarray(soft_energy(clusters.energy, clusters.position[:, 2], tracksters.position[t, 2]))
     return MatchedShowers(
         energy=tracksters.energy[t].astype(np.float64),
         eta=np.asarray(eta(tracksters.position[t].astype(np.float64))),
         hadronic_fraction=hadronic[t] / tracksters.energy[t],
+        pileup=soft.astype(np.float64),
         true_energy=event.energy[particle[good]],
     )
 

@@ -11,6 +11,7 @@ from flax import nnx
 from recon.errors import ConfigError
 from recon.hgcal_clustering.condensation import (
     LabelledGraph,
+    Shares,
     as_density,
     cluster_shares,
     condensation_loss,
@@ -18,11 +19,25 @@ from recon.hgcal_clustering.condensation import (
     showers_from,
 )
 from recon.hgcal_clustering.hybrid import HybridConfig, condense, probabilities
-from recon.hgcal_clustering.model import CondensationConfig, CondensationNetwork, agreement, messages
-from recon.hgcal_clustering.shower_graph import GraphConfig, ShowerGraph, pad_graph, shower_graph
+from recon.hgcal_clustering.model import (
+    CondensationConfig,
+    CondensationNetwork,
+    agreement,
+    messages,
+    surroundings,
+)
+from recon.hgcal_clustering.shower_graph import (
+    EDGE_FEATURES,
+    NODE_FEATURES,
+    GraphConfig,
+    ShowerGraph,
+    pad_graph,
+    shower_graph,
+)
 from recon.hgcal_clustering.training import labelled_graphs, set_scales
 from recon.types import Clusters, RecHits, ShowerTruth
 from tests.recon.hgcal_clustering.condensing import two_showers
+from tests.reference.shower_messages import surroundings as slow_surroundings
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
@@ -44,8 +59,8 @@ def bare_graph(candidate, energy, seeds):
     n = len(energy)
     candidate = np.asarray(candidate, np.int32)
     return ShowerGraph(
-        np.zeros((n, 9), np.float32),
-        np.zeros((*candidate.shape, 17), np.float32),
+        np.zeros((n, NODE_FEATURES), np.float32),
+        np.zeros((*candidate.shape, EDGE_FEATURES), np.float32),
         candidate,
         np.full(n, -1, np.int32),
         np.asarray(energy, np.float32),
@@ -109,6 +124,21 @@ def test_targets_slow_twin():
     for row, candidates, target in zip(graph.row, graph.candidate, found.target, strict=True):
         expected = [float(c >= 0 and particle[int(c)] == owner[row]) for c in candidates]
         np.testing.assert_allclose(target[:-1], expected, atol=1e-6)
+
+
+def test_particle_below_another_keeps_what_is_its_own():
+    """Most of particle 1 lies in the candidate of particle 0; the other candidate, all its own, is its target."""
+    event = two_showers(pileup=0, energies=(1.0, 0.3))
+    energy = event.clusters.energy.astype(np.float64)
+    rows = np.concatenate([np.arange(40), np.arange(80)])
+    owner = np.repeat([0, 1, 1], [40, 40, 40])
+    share = np.concatenate([0.6 * energy[:40], 0.4 * energy[:40], energy[40:]])
+    order = np.lexsort((owner, rows))
+    graph, density = shower_graph(event.clusters, GraphConfig())
+    shares = Shares(rows[order], owner[order], share[order])
+    _, target, _ = label_graph(graph, density, shares, np.array([50.0, 50.0]))
+    np.testing.assert_allclose(target[:40, 0], 0.6, rtol=1e-5)
+    np.testing.assert_allclose(target[40:, 0], 1, rtol=1e-5)
 
 
 def test_probabilities_sum_to_one_and_padding_changes_nothing(labelled, network):
@@ -187,6 +217,30 @@ def test_messages_by_hand():
     np.testing.assert_allclose(found[0, :, 0], np.log([5.01, 5.51]), rtol=1e-5)
     np.testing.assert_allclose(found[0, :, 1], [2.5 / 5.01, (2.5 * 0.75 + 3 * 0.25) / 5.51], rtol=1e-5)
     np.testing.assert_allclose(found[:, 0, 4], [0.4, 0.6], rtol=1e-5)
+    np.testing.assert_allclose(found[0, :, 5], np.log([0.5, 0.25]) / 3, rtol=1e-5)
+    assert found[1, 1, 5] == 0
+
+
+def test_surroundings_by_hand():
+    """Three layer clusters in layers 2, 4 and 7; the first two are in one group and, for candidate 0, in one ring."""
+    graph = bare_graph([[0, 1], [0, -1], [0, 1]], [10, 4, 2], 2)
+    graph.nodes[:, 1] = np.array([2, 4, 7]) / 20
+    graph.edges[:, 0, 1] = [0.1, 0.05, 0.1]
+    graph.edges[:, 1, 1] = [0.5, 0.0, 0.5]
+    probability = np.array([[0.5, 0.25, 0.25], [0.75, 1e-9, 0.25], [0.5, 0.5, 1e-9]])
+    found = surroundings(jnp.log(probability), jax.tree.map(jnp.asarray, graph))
+    np.testing.assert_allclose(found[:, 0, 0], np.log([3.01, 5.01, 0.01]), rtol=1e-4)
+    np.testing.assert_allclose(found[:, 0, 1], np.log([3.01, 5.01, 0.01]), rtol=1e-4)
+    np.testing.assert_allclose(found[:, 0, 2], [3.01 / 4.01, 5.01 / 10.01, 1], rtol=1e-4)
+    # Candidate 1 has nothing else in these groups of layers.
+    np.testing.assert_allclose(found[[0, 2], 1, 0], np.log(0.01), rtol=1e-3)
+
+
+def test_surroundings_slow_twin(labelled, network):
+    probability = probabilities(network, jax.tree.map(jnp.asarray, labelled.graph))
+    found = surroundings(jnp.log(probability), jax.tree.map(jnp.asarray, labelled.graph))
+    expected, there = slow_surroundings(np.asarray(probability, float), labelled.graph)
+    np.testing.assert_allclose(np.asarray(found)[there], expected[there], rtol=2e-3, atol=2e-3)
 
 
 def test_showers_by_hand():

@@ -11,11 +11,15 @@ from recon.hgcal_clustering.shower_graph import (
     EDGE_FEATURES,
     NODE_FEATURES,
     GraphConfig,
+    expected_core,
+    join_seeds,
     pad_graph,
     shower_graph,
+    spread,
 )
-from recon.types import Clusters
+from recon.types import NOISE, Clusters, DensityClusters
 from tests.recon.hgcal_clustering.condensing import two_showers
+from tests.recon.hgcal_clustering.showers_by_hand import along_a_line, join
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
@@ -44,6 +48,79 @@ def test_best_pairs_by_hand():
     np.testing.assert_array_equal(filled, [[True, True], [False, False], [True, False]])
     np.testing.assert_array_equal(table[0], [2, 3])
     assert table[2, 0] == 1
+
+
+def test_best_pairs_against_sorting(rng):
+    """With equal preferences too, of which the first comes first."""
+    member, candidate = np.divmod(rng.permutation(40 * 9)[:200], 9)
+    order = np.lexsort((member, candidate))
+    member, candidate = member[order], candidate[order]
+    preference = rng.integers(1, 6, 200).astype(float)
+    table, filled = best_pairs(Candidates(*[None] * 2, member, candidate, None, None), preference, 40, 4)
+    for row in range(40):
+        pairs = np.flatnonzero(member == row)
+        expected = pairs[np.argsort(-preference[pairs], kind="stable")][:4]
+        np.testing.assert_array_equal(table[row][filled[row]], expected)
+
+
+def test_hard_candidates_come_first():
+    """A layer cluster in front of a hard core, closer to a soft one at its depth: the hard one is preferred."""
+    seed, ring = np.array([0, 1]), np.zeros((4, 2, 50))
+    ring[1, 0, 15:25], ring[1, 1, 9:12] = 10.0, 0.5
+    found = Candidates(
+        seed, ring, np.array([2, 2]), np.array([0, 1]), np.array([80.0, 50.0]), np.full(3, 1e-6)
+    )
+    points = Points(np.zeros((3, 2)), np.ones(3), np.array([20, 10, 10]))
+    preference = expected_core(points, found) * spread(points, found)
+    table, _ = best_pairs(found, preference, 3, 2)
+    np.testing.assert_array_equal(found.candidate[table[2]], [0, 1])
+
+
+def seeds_at(xy, rho, ids):
+    """Layer clusters that are seeds, and one more that follows each."""
+    n = len(rho)
+    points = Points(np.repeat(np.asarray(xy, float), 2, 0), np.ones(2 * n), np.arange(2 * n))
+    is_seed = np.tile([True, False], n)
+    ids, rho = np.repeat(np.asarray(ids, np.int32), 2), np.repeat(np.asarray(rho, np.float32), 2)
+    rows = np.zeros(2 * n, np.int32)
+    return points, DensityClusters(ids, rho, rho, rows, is_seed, np.int32(n), np.bool_(False))
+
+
+def test_join_seeds_by_hand():
+    """Of two at 10 mm the denser one stays; the third is near the second only, which is none any more."""
+    points, density = seeds_at([[0, 0], [10, 0], [30, 0], [100, 0]], [5, 4, 3, 9], [0, 1, 2, 3])
+    joined = join_seeds(points, density, 25.0)
+    np.testing.assert_array_equal(joined.is_seed, [True, False, False, False, True, False, True, False])
+    np.testing.assert_array_equal(joined.ids, [0, 0, 0, 0, 1, 1, 2, 2])
+    assert int(joined.n_clusters) == 3
+    np.testing.assert_array_equal(join_seeds(points, density, 5.0).ids, density.ids)
+
+
+def test_join_seeds_twin(rng):
+    """Against a loop from the densest seed down; loose layer clusters stay loose."""
+    points, density = seeds_at(rng.uniform(0, 200, (40, 2)), rng.permutation(40) + 1.0, rng.permutation(40))
+    density.ids[5] = NOISE
+    joined = join_seeds(points, density, 25.0)
+    kept = []
+    for row in sorted(range(0, 80, 2), key=lambda row: -density.rho[row]):
+        near = [other for other in kept if np.hypot(*(points.xy[row] - points.xy[other])) <= 25.0]
+        if not near:
+            kept.append(row)
+        owner = near[0] if near else row
+        assert joined.ids[row] == joined.ids[owner] == sum(density.is_seed[:owner] & joined.is_seed[:owner])
+        assert joined.ids[row + 1] == (NOISE if row + 1 == 5 else joined.ids[row])
+    np.testing.assert_array_equal(np.flatnonzero(joined.is_seed), sorted(kept))
+
+
+def test_two_cores_on_one_axis_are_one_candidate():
+    """A shower that begins again twelve layers behind: CLUE has two seeds, the graph one candidate."""
+    front, back = np.arange(2, 12), np.arange(24, 34)
+    clusters = join(along_a_line(0.2, 0.0, front, 1.0), along_a_line(0.2, 0.0, back, 1.0, 8.0))
+    graph, density = shower_graph(clusters, GraphConfig())
+    assert int(density.n_clusters) == len(graph.seed) == 1
+    np.testing.assert_array_equal(density.ids, 0)
+    apart, _ = shower_graph(clusters, GraphConfig(separation=1.0))
+    assert len(apart.seed) == 2
 
 
 def test_candidates_of_two_showers():

@@ -15,7 +15,16 @@ from tests.reference.tracksters import make_tracksters as slow
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
-CONFIG = CalibrationConfig(front_layers=6, scale=0.9, energy=0.01, pseudorapidity=0.02, hadronic=0.1)
+CONFIG = CalibrationConfig(
+    front_layers=6,
+    scale=0.9,
+    energy=0.01,
+    pseudorapidity=0.02,
+    hadronic=0.1,
+    pileup=0.7,
+    pileup_energy=-0.2,
+    pileup_pseudorapidity=0.3,
+)
 CAPACITY = 12
 compiled = jax.jit(make_tracksters, static_argnames=("config", "capacity"))
 
@@ -48,6 +57,16 @@ def test_two_members_by_hand():
     # Distances from the barycentre sqrt(2) and 3 sqrt(2): (3 * 2 + 1 * 18) / 4.
     np.testing.assert_allclose(made.variance[0], [6, 0, 0], atol=1e-5)
     assert (made.energy[0], made.regressed_energy[0], made.size[0], made.seed[0]) == (4, 4, 2, 0)
+
+
+def test_soft_energy_of_the_own_endcap_counts():
+    """Three members forward, of which the loose one and 1 GeV of each hard one count; one backward."""
+    position = np.array([[0, 300, 3000], [0, 300, 3010], [0, 900, 3000], [0, 300, -3000]], np.float32)
+    energy = np.array([30.0, 20.0, 0.5, 0.25], np.float32)
+    density = group(np.array([0, 0, -1, 1]), energy)
+    config = CalibrationConfig(pileup=100.0)
+    made = make((position, energy, np.zeros(4, np.int32), density), config=config)
+    np.testing.assert_allclose(made.regressed_energy[:2], [50 / 1.25, 0.25 / 1.025], rtol=1e-5)
 
 
 def test_single_member_points_away_from_the_interaction_point():
