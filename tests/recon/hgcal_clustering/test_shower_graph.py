@@ -146,8 +146,11 @@ def test_rings_are_above_pileup():
     assert (found.distance[found.member < 40] >= 0).all()
 
 
-def test_features_are_finite_and_a_rotation_changes_none():
+def test_features_are_finite_and_a_rotation_changes_none(rng):
     clusters = two_showers(seed=3).clusters
+    # Among equally dense layer clusters rounding decides which is the nearest higher: let there be none.
+    factor = rng.uniform(0.9, 1.1, len(clusters.energy)).astype(np.float32)
+    clusters = clusters._replace(energy=clusters.energy * factor)
     one, _ = shower_graph(clusters, GraphConfig())
     other, _ = shower_graph(rotated(clusters, 0.7), GraphConfig())
     assert one.nodes.shape[1] == NODE_FEATURES
