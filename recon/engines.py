@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from recon.errors import EngineError
+from recon.errors import DataError, EngineError
 
 GROUP = "recon.engines"
 
@@ -44,6 +44,23 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Let everything go."""
+
+
+def check_shapes(outputs: Outputs, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Look whether an engine answered what it was asked.
+
+    Args:
+        outputs: of the engine.
+        shapes: of the outputs that are needed, by name.
+
+    Raises:
+        DataError: an output has another shape; it is named.
+    """
+    for name, shape in shapes.items():
+        if outputs[name].shape != shape:
+            raise DataError(
+                f"output {name!r} of the engine has shape {outputs[name].shape}; {shape} is needed"
+            )
 
 
 def connect(url: str, *, model: str, **settings: Any) -> Engine:

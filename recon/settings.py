@@ -43,6 +43,18 @@ def from_tree(kind: type[ConfigT], tree: Any, where: str) -> ConfigT:
         raise ConfigError(f"the {where} configuration cannot be used: {error}") from error
 
 
+def listed(value: Any) -> Any:
+    """Plain values as JSON gives them back: tuples, however deep, as lists."""
+    if isinstance(value, dict):
+        return {key: listed(item) for key, item in value.items()}
+    return [listed(item) for item in value] if isinstance(value, tuple) else value
+
+
+def tupled(value: Any) -> Any:
+    """Lists, however deep, as the tuples that `listed` made them from."""
+    return tuple(tupled(item) for item in value) if isinstance(value, list) else value
+
+
 def _check_names(tree: Any, kind: Any, where: str) -> None:
     if not isinstance(tree, Mapping):
         raise ConfigError(f"the {where} configuration is {tree!r}; needed are settings by name")

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from recon.engines import Call, Engine, Inputs, Outputs
-from recon.errors import DataError
+from recon.engines import Call, Engine, Inputs, Outputs, check_shapes
 from recon.hgcal_clustering.cell_graph import CellGraph
 from recon.hgcal_clustering.checks import check_rechits
 from recon.hgcal_clustering.config import HgcalConfig
@@ -93,10 +92,6 @@ def unpack_probability(graph: ShowerGraph, outputs: Outputs) -> Float[np.ndarray
     Raises:
         DataError: it is not that of this graph.
     """
-    probability = outputs["probability"]
     n, slots = graph.candidate.shape
-    if probability.shape != (n, slots + 1):
-        raise DataError(
-            f"output 'probability' of the engine has shape {probability.shape}; {(n, slots + 1)} is needed"
-        )
-    return probability.astype(np.float64)
+    check_shapes(outputs, {"probability": (n, slots + 1)})
+    return outputs["probability"].astype(np.float64)

@@ -91,12 +91,7 @@ def clue_clusters_padded(
 
     Arguments as for `clue3d_padded`.
     """
-    position = _off_plane(position, valid)
-    points = project(position, layer, config.plane, config.layer_step)
-    side = (position[:, 2] > 0).astype(jnp.int32)
-    radii = radii_of(config.d_c, config.outlier_delta_factor)
-    used = valid & (energy >= config.energy_min)
-    return clue_padded(points, energy, used, side, rho_c=config.rho_c, radii=radii)
+    return _clue_along_lines(position, energy, layer, valid & (energy >= config.energy_min), config)
 
 
 def _off_plane(position: Array, valid: Array) -> Float32[Array, "n 3"]:
@@ -136,11 +131,18 @@ def clue_hits_padded(
 
     Arguments as for `clue3d_padded`.
     """
-    position = _off_plane(position, valid)
+    return _clue_along_lines(position, energy, layer, valid, config)
+
+
+def _clue_along_lines(
+    position: Array, energy: Array, layer: Array, used: Array, config: ClusterClueConfig | HitClueConfig
+) -> DensityClusters:
+    """CLUE in three dimensions, both endcaps apart; what is not used belongs to nothing."""
+    position = _off_plane(position, used)
     points = project(position, layer, config.plane, config.layer_step)
     side = (position[:, 2] > 0).astype(jnp.int32)
     radii = radii_of(config.d_c, config.outlier_delta_factor)
-    return clue_padded(points, energy, valid, side, rho_c=config.rho_c, radii=radii)
+    return clue_padded(points, energy, used, side, rho_c=config.rho_c, radii=radii)
 
 
 def imaging_padded(

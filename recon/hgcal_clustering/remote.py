@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from recon.engines import Engine, Inputs, Outputs
+from recon.engines import Engine, Inputs, Outputs, check_shapes
 from recon.errors import DataError
 from recon.hgcal_clustering.checks import check_rechits
 from recon.hgcal_clustering.pipeline import Showers
@@ -86,7 +85,7 @@ def unpack_showers(hits: RecHits, outputs: Outputs) -> Showers:
     used = np.flatnonzero(hits.valid)
     n, n_clusters = len(used), len(outputs["cluster_energy"])
     shapes: dict[str, tuple[int, ...]] = {"hit_cluster": (n,), "cluster_trackster": (n_clusters,)}
-    _check_shapes(outputs, shapes | {name: (n_clusters, *row) for name, row in CLUSTERS.items()})
+    check_shapes(outputs, shapes | {name: (n_clusters, *row) for name, row in CLUSTERS.items()})
     hit_cluster = np.full(len(hits.valid), NOISE, np.int32)
     hit_cluster[used] = outputs["hit_cluster"]
     layered = {name.removeprefix("cluster_"): outputs[name] for name in CLUSTERS}
@@ -105,7 +104,7 @@ def unpack_hit_showers(hits: RecHits, outputs: Outputs) -> Showers:
         DataError: they are not those of this event; the output is named.
     """
     used = np.flatnonzero(hits.valid)
-    _check_shapes(outputs, {"hit_trackster": (len(used),)})
+    check_shapes(outputs, {"hit_trackster": (len(used),)})
     member = np.full(len(hits.valid), NOISE, np.int32)
     member[used] = outputs["hit_trackster"]
     tracksters = _tracksters(outputs, member)
@@ -114,17 +113,9 @@ def unpack_hit_showers(hits: RecHits, outputs: Outputs) -> Showers:
 
 def _tracksters(outputs: Outputs, member: np.ndarray) -> Tracksters:
     n = len(outputs["trackster_energy"])
-    _check_shapes(outputs, {name: (n, *row) for name, row in TRACKSTERS.items()})
+    check_shapes(outputs, {name: (n, *row) for name, row in TRACKSTERS.items()})
     found = {name.removeprefix("trackster_"): outputs[name] for name in TRACKSTERS}
     return Tracksters(member_trackster=member, **found, valid=np.ones(n, bool))
-
-
-def _check_shapes(outputs: Outputs, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    for name, shape in shapes.items():
-        if outputs[name].shape != shape:
-            raise DataError(
-                f"output {name!r} of the engine has shape {outputs[name].shape}; {shape} is needed"
-            )
 
 
 class ShowerFinder(EngineModule[CalorimeterEvent]):

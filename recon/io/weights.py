@@ -167,7 +167,7 @@ def save_weights(path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, A
         DataError: when an array is of a type that safetensors does not know.
     """
     host = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    header = {"sha256": _digest(host), "metadata": dict(metadata)}
+    header = {"sha256": arrays_digest(host), "metadata": dict(metadata)}
     try:
         # One key only: safetensors writes several in an order that changes from run to run.
         content = safetensors.numpy.save(host, {FORMAT: json.dumps(header, sort_keys=True)})
@@ -205,14 +205,14 @@ def load_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise DataError(
             f"{path} is damaged: its metadata cannot be read ({error}); fetch it again"
         ) from error
-    if checksum != _digest(arrays):
+    if checksum != arrays_digest(arrays):
         raise DataError(
             f"{path} is damaged: the arrays do not have the checksum stored beside them; fetch it again"
         )
     return arrays, metadata
 
 
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
     """SHA-256 over names, types, shapes and values in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(arrays):

@@ -25,6 +25,7 @@ from recon.io.weights import model_names as names_in
 from recon.io.weights import save_model as save_directory
 from recon.nn.patch_network import PatchNetwork, PatchNetworkConfig
 from recon.padding import bucket_size
+from recon.settings import listed, tupled
 from recon.tagging.backbone_network import BackboneConfig, BackboneNetwork
 from recon.tagging.labels import NEUTRINO_LABELS
 from recon.types import Array
@@ -82,10 +83,9 @@ def save_model(directory: Path, model: NeutrinoModel) -> None:
         ConfigError: the card is empty.
     """
     kind = next(name for name, (_, config) in KINDS.items() if isinstance(model.network.config, config))
-    fields = asdict(model.network.config).items()
     config = {
         "kind": kind,
-        "network": {name: list(value) if isinstance(value, tuple) else value for name, value in fields},
+        "network": listed(asdict(model.network.config)),
         "labels": list(model.labels),
     }
     save_directory(directory, model_arrays(_stored_part(model.network)), config, model.card)
@@ -115,8 +115,7 @@ def load_model(name: str | Path = DEFAULT) -> NeutrinoModel:
                 f"{directory} is a model of kind {stored.config['kind']!r}; needed is one of {', '.join(KINDS)}"
             )
         network_of, config_of = KINDS[stored.config["kind"]]
-        given = stored.config["network"].items()
-        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given}
+        fields = {name: tupled(value) for name, value in stored.config["network"].items()}
         config, labels = config_of(**fields), tuple(stored.config["labels"])
     except (KeyError, TypeError) as error:
         raise DataError(f"{directory} is no model for neutrino events: {error}") from error

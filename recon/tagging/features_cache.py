@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from flax import nnx
 from jaxtyping import Float32, UInt8
 
 from recon.io.npz import read_arrays, write_arrays
-from recon.io.weights import model_arrays
+from recon.io.weights import arrays_digest, model_arrays
 
 CHUNK = 512
 """Images that are drawn at once."""
@@ -37,12 +36,8 @@ def features_key(featurizer: nnx.Module, arrays: Iterable[np.ndarray]) -> UInt8[
         featurizer: whose weights count.
         arrays: what the images are drawn from.
     """
-    digest = hashlib.sha256()
-    weights = model_arrays(featurizer)
-    for array in (*(weights[name] for name in sorted(weights)), *arrays):
-        digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return np.frombuffer(digest.digest(), np.uint8)
+    drawn = {f"images/{row}": array for row, array in enumerate(arrays)}
+    return np.frombuffer(bytes.fromhex(arrays_digest(model_arrays(featurizer) | drawn)), np.uint8)
 
 
 def cached_features(

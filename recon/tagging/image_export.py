@@ -15,6 +15,9 @@ import jax
 from recon.errors import ConfigError
 from recon.export import Signature, Tensor, export_model
 from recon.nn.export import module_program
+from recon.nn.patch_network import PatchNetworkConfig
+from recon.tagging.backbone_network import BackboneConfig
+from recon.tagging.cvn import NeutrinoModel
 from recon.tagging.jet_image_network import JetImageNetwork
 from recon.tagging.models import TaggingModel
 
@@ -24,29 +27,23 @@ BATCHES = (1, 8, 64)
 
 def export_parts(
     directory: Path,
-    network: Any,
+    model: TaggingModel | NeutrinoModel,
+    shape: PatchNetworkConfig | BackboneConfig,
     *,
     name: str,
-    labels: Sequence[str],
-    image: tuple[int, ...],
-    features: int,
     description: str,
-    card: str,
     version: str = "1",
     batches: Sequence[int] = BATCHES,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write a featurizer, `image` to `features`, and a classifier, `features` to `scores`.
+    """Write a featurizer, `image` to `features`, and a classifier, `features` to `scores`, which are probabilities.
 
     Args:
         directory: the model repository.
-        network: with the modules `featurizer` and `classifier`.
+        model: whose network has the modules `featurizer` and `classifier`.
+        shape: of the network: what its images and features are.
         name: of the artefacts, before `_featurizer` and `_classifier`.
-        labels: of the scores, which are probabilities.
-        image: rows, columns and channels of an image.
-        features: length of the feature vector.
         description: of the network.
-        card: of the model.
         version: of both artefacts.
         batches: padded numbers of images.
         overwrite: replace artefacts of these names and version.
@@ -57,22 +54,22 @@ def export_parts(
     Raises:
         ConfigError: an artefact exists.
     """
-    weights, classify = module_program(network.classifier, "features", "logits")
+    weights, classify = module_program(model.network.classifier, "features", "logits")
 
     def probabilities(weights: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
         return {"scores": jax.nn.softmax(classify(weights, inputs)["logits"])}
 
     parts: Mapping[str, tuple[Any, Any, Tensor, Tensor]] = {
         "featurizer": (
-            *module_program(network.featurizer, "image", "features"),
-            Tensor(name="image", datatype="FP32", shape=("batch", *image), finite=True),
-            Tensor(name="features", datatype="FP32", shape=("batch", features)),
+            *module_program(model.network.featurizer, "image", "features"),
+            Tensor(name="image", datatype="FP32", shape=("batch", *shape.image, shape.views), finite=True),
+            Tensor(name="features", datatype="FP32", shape=("batch", shape.features)),
         ),
         "classifier": (
             weights,
             probabilities,
-            Tensor(name="features", datatype="FP32", shape=("batch", features), finite=True),
-            Tensor(name="scores", datatype="FP32", shape=("batch", len(labels))),
+            Tensor(name="features", datatype="FP32", shape=("batch", shape.features), finite=True),
+            Tensor(name="scores", datatype="FP32", shape=("batch", len(model.labels))),
         ),
     }
     return [
@@ -91,8 +88,8 @@ def export_parts(
             by_bucket=part == "featurizer",
             version=version,
             description=f"{description}: {part}",
-            config={"labels": list(labels)},
-            provenance={"card": card},
+            config={"labels": list(model.labels)},
+            provenance={"card": model.card},
             overwrite=overwrite,
         )
         for part, (arrays, program, given, result) in parts.items()
@@ -126,16 +123,13 @@ def export_jet_images(
     """
     if not isinstance(model.network, JetImageNetwork):
         raise ConfigError(f"export_jet_images was given a {type(model.network).__name__}")
-    config = model.network.config.network
+    shape = model.network.config.network
     return export_parts(
         directory,
-        model.network,
+        model,
+        shape,
         name=name,
-        labels=model.labels,
-        image=(*config.image, config.views),
-        features=config.features,
-        description=f"AK8 jets by images of {config.image[0]} pixels a side",
-        card=model.card,
+        description=f"AK8 jets by images of {shape.image[0]} pixels a side",
         version=version,
         batches=batches,
         overwrite=overwrite,

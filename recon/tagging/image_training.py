@@ -11,10 +11,25 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jaxtyping import Float32, Int
 
 from recon.errors import ConfigError
-from recon.nn.patch_network import PatchNetworkConfig, with_measured_cells
-from recon.train.classification import FitConfig, Fitted
+from recon.nn.patch_network import (
+    ClassifierShape,
+    PatchClassifier,
+    PatchNetworkConfig,
+    with_measured_cells,
+)
+from recon.settings import listed
+from recon.train.classification import (
+    FitConfig,
+    Fitted,
+    Metrics,
+    fit_classifier,
+    labelled_batches,
+    predict,
+)
+from recon.train.sampling import Sampler
 
 Say = Callable[[str], None]
 SAMPLE = 2000
@@ -107,8 +122,7 @@ class ImageTraining:
         tree = dataclasses.asdict(self)
         for name in ("output", "max_seconds", "progress", "tensorboard"):
             del tree[name]
-        lists = {name: list(value) for name, value in tree.items() if isinstance(value, tuple)}
-        return tree | lists | {"train": [path.name for path in self.train]}
+        return dict(listed(tree | {"train": [path.name for path in self.train]}))
 
 
 def measured(config: PatchNetworkConfig, images: np.ndarray) -> dict[str, Any]:
@@ -120,6 +134,45 @@ def measured(config: PatchNetworkConfig, images: np.ndarray) -> dict[str, Any]:
 def parameters(network: nnx.Module) -> int:
     """Number of trainable numbers of a network."""
     return sum(array.size for array in jax.tree.leaves(nnx.state(network, nnx.Param)))
+
+
+def train_classifier(
+    config: ImageTraining,
+    shape: ClassifierShape,
+    features: Float32[np.ndarray, "n f"],
+    label: Int[np.ndarray, " n"],
+    used: np.ndarray,
+    held: np.ndarray,
+    scores_of: Callable[[np.ndarray, np.ndarray], Metrics],
+) -> Fitted:
+    """Train a new classifier on features of a featurizer that stays as it is.
+
+    Args:
+        config: settings.
+        shape: of the classifier.
+        features: of all images.
+        label: classes of all images.
+        used: rows to train on.
+        held: rows to evaluate on.
+        scores_of: logits and labels to metrics.
+
+    Returns:
+        The classifier and its history.
+    """
+    weights = config.weights_of(shape.classes)
+    return fit_classifier(
+        PatchClassifier(shape, rngs=nnx.Rngs(config.seed)),
+        labelled_batches(
+            features[used],
+            label[used],
+            weights[label[used]],
+            Sampler(len(used), config.batch, config.seed),
+        ),
+        config.fit_config(),
+        rows=len(used),
+        evaluate=lambda now: scores_of(predict(now, features[held]), label[held]),
+        settings=config.settings(),
+    )
 
 
 def card(title: str, text: str, config: ImageTraining, fitted: Fitted) -> str:

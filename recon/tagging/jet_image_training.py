@@ -18,10 +18,17 @@ from recon.io.jet_columns import jet_columns
 from recon.io.jets import read_jets
 from recon.io.weights import model_arrays, model_directory, set_model_arrays
 from recon.metrics import auc
-from recon.nn.patch_network import PatchClassifier
 from recon.tagging.features import make_jets
 from recon.tagging.features_cache import cached_features, features_key
-from recon.tagging.image_training import SAMPLE, ImageTraining, Say, card, measured, parameters
+from recon.tagging.image_training import (
+    SAMPLE,
+    ImageTraining,
+    Say,
+    card,
+    measured,
+    parameters,
+    train_classifier,
+)
 from recon.tagging.inputs import JetInputs
 from recon.tagging.jet_image_network import JetImageNetwork, JetImageNetworkConfig
 from recon.tagging.jet_images import ABSOLUTE_INPUTS, IMAGE_INPUTS, draw_jets
@@ -34,7 +41,6 @@ from recon.train.classification import (
     accuracy,
     cross_entropy,
     fit_classifier,
-    labelled_batches,
     predict,
 )
 from recon.train.sampling import Sampler, take, validation_split
@@ -214,20 +220,8 @@ def _train_classifier(
         len(jets.label),
         compute,
     )
-    label = jets.label[used]
-    fitted = fit_classifier(
-        PatchClassifier(network.config.network, rngs=nnx.Rngs(config.seed)),
-        labelled_batches(
-            features[used],
-            label,
-            config.weights_of(len(LABELS))[label],
-            Sampler(len(used), config.batch, config.seed),
-        ),
-        config.fit_config(),
-        rows=len(used),
-        evaluate=lambda now: scores_of(predict(now, features[held]), jets.label[held]),
-        settings=config.settings(),
-    )
+    shape = network.config.network
+    fitted = train_classifier(config, shape, features, jets.label, used, held, scores_of)
     network.classifier = fitted.network
     return network, fitted
 

@@ -10,6 +10,7 @@ from flax import nnx
 
 from recon.errors import ConfigError, DataError
 from recon.io.weights import load_model, model_arrays, save_model, set_model_arrays
+from recon.settings import listed, tupled
 from recon.tagging import deepak8, particle_net
 from recon.tagging.deepak8 import DeepAK8
 from recon.tagging.deepcsv import CLASSES as FLAVOURS
@@ -114,7 +115,7 @@ def save_tagging_model(directory: Path, model: TaggingModel) -> None:
     """
     config = {
         "kind": model.kind,
-        "network": _listed(asdict(model.network.config)),
+        "network": listed(asdict(model.network.config)),
         "labels": list(model.labels),
         "capacities": list(model.capacities),
         "features": model.features,
@@ -132,7 +133,7 @@ def load_tagging_model(directory: Path) -> TaggingModel:
     stored = load_model(Path(directory))
     try:
         name, fields = stored.config["kind"], stored.config["network"]
-        config = type(kind_of(name).config)(**{key: _tupled(value) for key, value in fields.items()})
+        config = type(kind_of(name).config)(**{key: tupled(value) for key, value in fields.items()})
         labels, capacities = tuple(stored.config["labels"]), tuple(stored.config["capacities"])
         features = dict(stored.config["features"])
     except (KeyError, TypeError, ValueError) as error:
@@ -140,14 +141,3 @@ def load_tagging_model(directory: Path) -> TaggingModel:
     network = set_model_arrays(make_network(name, config), stored.arrays)
     network.eval()
     return TaggingModel(name, network, labels, capacities, features, stored.card)
-
-
-def _listed(value: Any) -> Any:
-    """Tuples as JSON gives them back."""
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value

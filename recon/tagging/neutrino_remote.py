@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from recon.engines import Engine, Inputs, Outputs
-from recon.errors import DataError
+from recon.engines import Engine, Inputs, Outputs, check_shapes
 from recon.pipeline import EngineModule, Job
 from recon.tagging.cvn import BATCH, NeutrinoModel
 from recon.tagging.image_export import BATCHES, export_parts
@@ -48,16 +47,12 @@ def export_neutrino_model(
     Raises:
         ConfigError: an artefact exists.
     """
-    config = model.network.config
     return export_parts(
         directory,
-        model.network,
+        model,
+        model.network.config,
         name=name,
-        labels=model.labels,
-        image=(*config.image, config.views),
-        features=config.features,
         description="neutrino events in two views of 100 planes x 80 cells",
-        card=model.card,
         version=version,
         batches=batches,
         overwrite=overwrite,
@@ -76,10 +71,8 @@ def _images(asked: _Asked) -> Inputs:
 
 
 def _scores(asked: _Asked, outputs: Outputs) -> Float32[np.ndarray, "e k"]:
-    scores, wanted = outputs["scores"], (len(asked.rows), len(NEUTRINO_LABELS))
-    if scores.shape != wanted:
-        raise DataError(f"output 'scores' of the engine has shape {scores.shape}; {wanted} is needed")
-    return scores
+    check_shapes(outputs, {"scores": (len(asked.rows), len(NEUTRINO_LABELS))})
+    return outputs["scores"]
 
 
 def classify_remotely(

@@ -16,11 +16,19 @@ from recon.io.pixel_maps import join_events, pixel_maps, take_events
 from recon.io.root_pixel_maps import read_neutrino_events
 from recon.io.weights import model_arrays, set_model_arrays
 from recon.metrics import auc
-from recon.nn.patch_network import PatchClassifier, PatchNetwork
+from recon.nn.patch_network import PatchNetwork
 from recon.tagging.backbone_network import BackboneConfig, BackboneNetwork
 from recon.tagging.cvn import TWO_VIEWS, NeutrinoModel, load_model, save_model
 from recon.tagging.features_cache import cached_features, features_key
-from recon.tagging.image_training import SAMPLE, ImageTraining, Say, card, measured, parameters
+from recon.tagging.image_training import (
+    SAMPLE,
+    ImageTraining,
+    Say,
+    card,
+    measured,
+    parameters,
+    train_classifier,
+)
 from recon.tagging.labels import NEUTRINO_LABELS
 from recon.tagging.pixel_maps import images_of, reflected, two_views
 from recon.train.classification import (
@@ -29,7 +37,6 @@ from recon.train.classification import (
     accuracy,
     cross_entropy,
     fit_classifier,
-    labelled_batches,
     predict,
 )
 from recon.train.sampling import Sampler, validation_split
@@ -185,20 +192,8 @@ def _train_classifier(
         len(events.label),
         lambda rows: model.scorer(images_of(events, rows)).features,
     )
-    label = events.label[used]
-    fitted = fit_classifier(
-        PatchClassifier(model.network.config, rngs=nnx.Rngs(config.seed)),
-        labelled_batches(
-            features[used],
-            label,
-            config.weights_of(CLASSES)[label],
-            Sampler(len(used), config.batch, config.seed),
-        ),
-        config.fit_config(),
-        rows=len(used),
-        evaluate=lambda now: scores_of(predict(now, features[held]), events.label[held]),
-        settings=config.settings(),
-    )
+    shape = model.network.config
+    fitted = train_classifier(config, shape, features, events.label, used, held, scores_of)
     network = nnx.clone(model.network)
     network.classifier = fitted.network
     network.eval()

@@ -20,7 +20,7 @@ from jaxtyping import Float, Float16
 
 from recon.cache import cache_directory
 from recon.io.atomic import replace_file
-from recon.io.weights import model_arrays, set_model_arrays
+from recon.io.weights import arrays_digest, model_arrays, set_model_arrays
 from recon.tagging.deepak8 import DeepAK8
 from recon.tagging.features import make_jets
 from recon.tagging.folded import fold
@@ -105,11 +105,7 @@ def _key(network: nnx.Module, inputs: JetInputs) -> str:
     read = inputs_to_json(inputs)
     if inputs.vertices is None:
         del read["n_vertices"]
-    digest = hashlib.sha256(json.dumps([_VERSION, read], sort_keys=True).encode())
-    for name in sorted(own):
-        digest.update(f"{name} {own[name].shape}".encode())
-        digest.update(np.ascontiguousarray(own[name]).tobytes())
-    return digest.hexdigest()
+    return f"{json.dumps([_VERSION, read], sort_keys=True)} {arrays_digest(own)}"
 
 
 def _of_file(path: Path, key: str, forward: Forward, inputs: JetInputs, report: Report | None) -> np.ndarray:

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
-from recon.engines import Engine, Inputs, Outputs
-from recon.errors import DataError
+from recon.engines import Engine, Inputs, Outputs, check_shapes
 from recon.pipeline import EngineModule
 from recon.tagging.deepak8 import DeepAK8
 from recon.tagging.jet_image_network import JetImageNetwork
@@ -45,10 +44,8 @@ def unpack_scores(jets: Jets, outputs: Outputs, labels: tuple[str, ...]) -> Floa
     Raises:
         DataError: the engine answered for other jets or other classes.
     """
-    scores, wanted = outputs["scores"], (len(jets.label), len(labels))
-    if scores.shape != wanted:
-        raise DataError(f"output 'scores' of the engine has shape {scores.shape}; {wanted} is needed")
-    return scores
+    check_shapes(outputs, {"scores": (len(jets.label), len(labels))})
+    return outputs["scores"]
 
 
 class JetTagger(EngineModule[Any]):

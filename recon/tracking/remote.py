@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from recon.engines import Engine, Inputs, Outputs
-from recon.errors import DataError
+from recon.engines import Engine, Inputs, Outputs, check_shapes
 from recon.pipeline import EngineModule
 from recon.tracking.checks import check_hits
 from recon.types import NOISE, Detector, Event, Hits, Tracks
@@ -44,11 +43,7 @@ def unpack_tracks(hits: Hits, outputs: Outputs) -> Tracks:
         "chi2": (n_tracks,),
         "n_hits": (n_tracks,),
     }
-    for name, shape in shapes.items():
-        if outputs[name].shape != shape:
-            raise DataError(
-                f"output {name!r} of the engine has shape {outputs[name].shape}; {shape} is needed"
-            )
+    check_shapes(outputs, shapes)
     hit_track = np.full(len(used), NOISE, np.int32)
     hit_track[used] = outputs["hit_track"]
     columns = {name: outputs[name] for name in shapes if name != "hit_track"}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import uproot
 
-from recon.cli import USER_ERROR, main
+from recon.cli import USER_ERROR
 from recon.geometry import eta, wrap_phi
 from recon.hgcal_clustering import find_showers
 from recon.hgcal_clustering.attachment import attach_cells
@@ -18,6 +18,7 @@ from recon.hgcal_clustering.geometry import EndcapGeometry, load_calorimeter
 from recon.hgcal_clustering.lookup import load_lookup
 from recon.io.root_showers import read_showers
 from recon.sim.calorimeter import CalorimeterSimulation, simulate_event
+from tests.command_line import run
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
@@ -77,10 +78,6 @@ def nano(events, tmp_path_factory):
     with uproot.recreate(path) as file:
         file.mktree("Events", columns_of(events))
     return path
-
-
-def run(*words):
-    return main([str(word) for word in words])
 
 
 def test_branches_are_those_of_cms(nano):

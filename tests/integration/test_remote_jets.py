@@ -8,12 +8,11 @@ import awkward as ak
 import numpy as np
 import pytest
 
-from recon.cli import USER_ERROR, main
+from recon.cli import USER_ERROR
 from recon.io.jets import read_jets, write_jets
 from recon.tagging import LABELS
-from serving.dataplane import Dataplane
-from serving.grpc_server import GrpcFront
-from serving.repository import Repository
+from tests.command_line import run
+from tests.integration.served_models import served
 from tests.recon.tagging.conftest import SMALL, save_small_model
 from tests.recon.tagging.small_jets import make_table
 
@@ -21,10 +20,6 @@ pytestmark = pytest.mark.usefixtures("quick_programs")
 
 BATCHES = ("16", "256")
 N_JETS = 300
-
-
-def run(*words):
-    return main([str(word) for word in words])
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +42,8 @@ def server(models, tmp_path_factory):
         assert run("export", "tagging", "--model", path, "-o", root, "--batches", *BATCHES) == 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECON_EXECUTABLES", str(tmp_path_factory.mktemp("executables")))
-        repository = Repository(root)
-        repository.start()
-        front = GrpcFront(Dataplane(repository), port=0, threads=8)
-        yield f"grpc://127.0.0.1:{front.start()}"
-        front.stop()
-        repository.close(5.0)
+        with served(root) as address:
+            yield address
 
 
 def scores_of(path, name):

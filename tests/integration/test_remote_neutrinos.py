@@ -8,25 +8,20 @@ import numpy as np
 import pytest
 import uproot
 
-from recon.cli import USER_ERROR, main
+from recon.cli import USER_ERROR
 from recon.io.root_pixel_maps import read_neutrino_events, write_neutrino_events
 from recon.tagging.commands.reconstruct_neutrino import branch_names
 from recon.tagging.cvn import save_model
 from recon.tagging.neutrino_evaluation import score_events
 from recon.tagging.neutrino_remote import export_neutrino_model
 from recon.tagging.pixel_maps import images_of
-from serving.dataplane import Dataplane
-from serving.grpc_server import GrpcFront
-from serving.repository import Repository
+from tests.command_line import run
+from tests.integration.served_models import served
 from tests.recon.io.neutrino_events import assert_same
 from tests.recon.tagging.small_neutrinos import labelled_events, small_model
 from tests.serving.contract import check_artifact, check_without_source
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
-
-
-def run(*words):
-    return main([str(word) for word in words])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,12 +54,8 @@ def repository(tmp_path_factory, quick_programs):
 
 @pytest.fixture(scope="module")
 def server(repository):
-    models = Repository(repository)
-    models.start()
-    front = GrpcFront(Dataplane(models), port=0, threads=8)
-    yield f"grpc://127.0.0.1:{front.start()}"
-    front.stop()
-    models.close(5.0)
+    with served(repository) as address:
+        yield address
 
 
 def scores_in(path):

@@ -6,7 +6,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from recon.cli import USER_ERROR, main
+from recon.cli import USER_ERROR
 from recon.engines import connect
 from recon.errors import DataError
 from recon.io.root import read_events, read_tracks, write_events
@@ -16,9 +16,8 @@ from recon.tracking.export import export_chain
 from recon.tracking.remote import TrackFinder, pack_hits, unpack_tracks
 from recon.tracking.shipped import load_model, save_tracking_model
 from recon.types import NOISE, Hits
-from serving.dataplane import Dataplane
-from serving.grpc_server import GrpcFront
-from serving.repository import Repository
+from tests.command_line import run
+from tests.integration.served_models import served
 from tests.recon.tracking.small_events import with_quick_fit
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
@@ -65,12 +64,8 @@ def models(finder, tmp_path_factory):
 def server(models, tmp_path_factory, quick_programs):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECON_EXECUTABLES", str(tmp_path_factory.mktemp("executables")))
-        repository = Repository(models)
-        repository.start()
-        front = GrpcFront(Dataplane(repository), port=0, threads=8)
-        yield f"grpc://127.0.0.1:{front.start()}"
-        front.stop()
-        repository.close(5.0)
+        with served(models) as address:
+            yield address
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +73,6 @@ def hits(events, tmp_path_factory):
     path = tmp_path_factory.mktemp("hits") / "hits.root"
     write_events(path, events)
     return path
-
-
-def run(*words):
-    return main([str(word) for word in words])
 
 
 def test_remote_equals_local(hits, server, finder, tmp_path):

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from recon.cli import USER_ERROR, main
+from recon.cli import USER_ERROR
 from recon.hgcal_clustering.cell_graph import CellGraph
 from recon.hgcal_clustering.export import export_chain, export_hits
 from recon.hgcal_clustering.geometry import EndcapGeometry, build_calorimeter
@@ -16,9 +16,8 @@ from recon.hgcal_clustering.lookup import build_lookup
 from recon.hgcal_clustering.remote import model_name
 from recon.hgcal_clustering.shipped import load_model, load_network
 from recon.io.root_showers import read_showers
-from serving.dataplane import Dataplane
-from serving.grpc_server import GrpcFront
-from serving.repository import Repository
+from tests.command_line import run
+from tests.integration.served_models import served
 from tests.recon.hgcal_clustering.wedge_events import wedge_event, write_wedge
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
@@ -52,16 +51,8 @@ def server(calorimeter, tmp_path_factory, quick_programs):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECON_EXECUTABLES", str(tmp_path_factory.mktemp("executables")))
         patch.setenv("RECON_CACHE", str(tmp_path_factory.mktemp("cache")))
-        repository = Repository(root)
-        repository.start()
-        front = GrpcFront(Dataplane(repository), port=0, threads=8)
-        yield f"grpc://127.0.0.1:{front.start()}"
-        front.stop()
-        repository.close(5.0)
-
-
-def run(*words):
-    return main([str(word) for word in words])
+        with served(root) as address:
+            yield address
 
 
 @pytest.mark.parametrize("algorithm", ["clue3d", "tuned", "hits", "hybrid"])

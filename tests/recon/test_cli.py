@@ -12,11 +12,12 @@ import pytest
 
 import recon
 from recon import commands
-from recon.cli import COMMANDS, USER_ERROR, main
+from recon.cli import COMMANDS, USER_ERROR
 from recon.io.root import read_events, read_tracks, write_events
 from recon.io.trackml import read_event, write_event
 from recon.tracking import load_detector, load_model
 from recon.tracking.shipped import save_tracking_model
+from tests.command_line import error_of, run
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
@@ -34,21 +35,6 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     return tmp_path_factory.mktemp("commands")
-
-
-def run(*words):
-    """Exit code of a command."""
-    return main([str(word) for word in words])
-
-
-def error_of(capsys, *words):
-    """What a command that must fail says."""
-    capsys.readouterr()
-    assert run(*words) == USER_ERROR
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("error: ")
-    return lines[0]
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from recon.cli import USER_ERROR, main
+from recon.cli import USER_ERROR
 from recon.hgcal_clustering.geometry import load_calorimeter
 from recon.io.root import read_metadata
 from recon.io.root_rechits import read_rechits
+from tests.command_line import run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -18,10 +19,6 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECON_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-def run(*words):
-    return main([str(word) for word in words])
 
 
 def test_simulate(tmp_path, capsys):

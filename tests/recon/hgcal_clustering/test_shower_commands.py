@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import uproot
 
-from recon.cli import USER_ERROR, main
 from recon.hgcal_clustering import HgcalConfig, find_showers
 from recon.hgcal_clustering.cell_graph import CellGraph
 from recon.hgcal_clustering.clue import clue
@@ -22,6 +21,7 @@ from recon.io.root import read_metadata
 from recon.io.root_rechits import columns_of, read_rechits, write_rechits
 from recon.io.root_showers import read_showers
 from recon.types import NOISE, CalorimeterEvent
+from tests.command_line import error_of, run
 from tests.recon.hgcal_clustering.wedge_events import wedge_event, write_wedge
 from tests.reference.toy_showers import take_hits
 
@@ -49,20 +49,6 @@ def cells(calorimeter):
 @pytest.fixture(scope="module")
 def hits(events, wedge, calorimeter, tmp_path_factory):
     return write_wedge(tmp_path_factory.mktemp("hits") / "hits.root", wedge, calorimeter, events, pileup=7)
-
-
-def run(*words):
-    return main([str(word) for word in words])
-
-
-def error_of(capsys, *words):
-    """What a command that must fail says: one line."""
-    capsys.readouterr()
-    assert run(*words) == USER_ERROR
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("error: ")
-    return lines[0]
 
 
 def test_algorithms_are_those_of_the_configuration():

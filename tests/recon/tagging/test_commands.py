@@ -9,29 +9,15 @@ import numpy as np
 import pytest
 import uproot
 
-from recon.cli import USER_ERROR, main
 from recon.io.jet_columns import with_columns
 from recon.io.jets import jet_file_columns, read_jet_metadata, read_jets, write_jets
 from recon.io.root_pfnano import read_pfnano
 from recon.tagging import LABELS, discriminant, load_model, tag_jets
 from recon.tagging.labels import JETCLASS_LABELS
+from tests.command_line import error_of, run
 from tests.recon.tagging.small_jets import make_table
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
-
-
-def run(*words):
-    return main([str(word) for word in words])
-
-
-def error_of(capsys, *words):
-    """What a command that must fail says: one line."""
-    capsys.readouterr()
-    assert run(*words) == USER_ERROR
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("error: ")
-    return lines[0]
 
 
 @pytest.fixture(scope="module")

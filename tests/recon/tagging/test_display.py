@@ -9,19 +9,16 @@ import awkward as ak
 import numpy as np
 import pytest
 
-from recon.cli import USER_ERROR, main
+from recon.cli import USER_ERROR
 from recon.io.jet_columns import jet_columns
 from recon.io.jets import read_jets, write_jets
 from recon.tagging import LABELS
 from recon.tagging.commands import demo
 from recon.tagging.scene import KINDS, describe, jet_scene
+from tests.command_line import run
 from tests.recon.tagging.small_jets import make_table
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
-
-
-def run(*words):
-    return main([str(word) for word in words])
 
 
 def test_scene_of_one_jet_among_several():
