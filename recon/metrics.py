@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Int64
 from scipy.special import betaincinv, ndtri
 from scipy.stats import rankdata
 
@@ -226,6 +226,20 @@ def accuracy(
     """
     truth, scores = _selected(label, score, valid)
     return Ratio(int(((scores > threshold) == truth).sum()), int(truth.size))
+
+
+def confusion(
+    truth: Int[np.ndarray, " n"], found: Int[np.ndarray, " n"], classes: int
+) -> Int64[np.ndarray, "k k"]:
+    """Confusion matrix: objects by true class (rows) and by the class that was found.
+
+    Args:
+        truth: classes, 0 to below `classes`.
+        found: classes, 0 to below `classes`.
+        classes: number of classes.
+    """
+    cells = truth.astype(np.int64) * classes + found
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes).astype(np.int64)
 
 
 def efficiency_purity(

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, Int64
 
 from recon.errors import DataError
-from recon.metrics import Binned, Ratio, auc, auc_error, binned_efficiency
+from recon.metrics import Binned, Ratio, auc, auc_error, binned_efficiency, confusion
 from recon.tagging.labels import NEUTRINO_LABELS
 
 ENERGY_EDGES = np.array([0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0, 20.0])
@@ -99,7 +99,7 @@ def measure_neutrinos(judged: Judged, edges: Float[np.ndarray, " b1"] = ENERGY_E
         )
     truth, found = judged.label, judged.likeliest
     right = truth == found
-    counts = np.bincount(truth * classes + found, minlength=classes**2).reshape(classes, classes)
+    counts = confusion(truth, found, classes)
     each = range(classes)
     return NeutrinoPerformance(
         events=len(truth),
@@ -111,7 +111,7 @@ def measure_neutrinos(judged: Judged, edges: Float[np.ndarray, " b1"] = ENERGY_E
         best=[best_cut(truth == k, judged.scores[:, k], truth != TAU) for k in each],
         energy_efficiency=[binned_efficiency(judged.energy, right, edges, truth == k) for k in each],
         energy_purity=[binned_efficiency(judged.energy, right, edges, found == k) for k in each],
-        confusion=counts.astype(np.int64),
+        confusion=counts,
     )
 
 

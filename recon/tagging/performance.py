@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
+from recon import metrics
 from recon.metrics import (
     Binned,
     Ratio,
@@ -227,8 +228,7 @@ def confusion(result: TaggerResult) -> Int64[np.ndarray, "k k"]:
     if not classes:
         return np.zeros((0, 0), np.int64)
     known = result.truth >= 0
-    cells = result.truth[known] * classes + result.probabilities[known].argmax(axis=1)
-    return np.bincount(cells, minlength=classes**2).reshape(classes, classes).astype(np.int64)
+    return metrics.confusion(result.truth[known], result.probabilities[known].argmax(axis=1), classes)
 
 
 def accuracy(performance: Performance) -> Ratio:

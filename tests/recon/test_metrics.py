@@ -13,6 +13,7 @@ from recon.metrics import (
     auc,
     auc_error,
     binned_efficiency,
+    confusion,
     efficiency_purity,
     rejection,
     rejection_interval,
@@ -64,6 +65,14 @@ def test_error_approaches_the_normal_one_and_is_not_zero_at_the_ends():
 def test_interval_refuses(method, level):
     with pytest.raises(ConfigError, match="allowed"):
         Ratio(1, 2).interval(method, level)
+
+
+def test_confusion_by_hand():
+    # Rows are the true classes; a type too small for the product of two classes does not matter.
+    truth, found = np.array([0, 0, 2, 2, 2], np.int8), np.array([0, 1, 2, 2, 0])
+    np.testing.assert_array_equal(confusion(truth, found, 3), [[1, 1, 0], [0, 0, 0], [1, 0, 2]])
+    large = confusion(np.array([19], np.int8), np.array([3]), 20)
+    assert (large[19, 3], large.sum()) == (1, 1)
 
 
 def test_roc_by_hand_with_a_tie():

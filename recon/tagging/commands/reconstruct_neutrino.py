@@ -33,7 +33,7 @@ from recon.io.root_pixel_maps import (
 )
 from recon.tagging.cvn import DEFAULT, load_model
 from recon.tagging.labels import NEUTRINO_LABELS
-from recon.tagging.neutrino_evaluation import losses, score_events
+from recon.tagging.neutrino_evaluation import losses, score_file
 from recon.tagging.neutrino_remote import MODEL, classify_remotely
 from recon.tagging.two_part_engine import connect_parts
 from recon.types import NeutrinoEvents
@@ -74,13 +74,12 @@ def reconstruct(
     metadata = {"program": f"recon {__version__}", "input": str(file)}
     metadata |= {"server": server} if server else {"model": model}
     with progress_bars() as report, ExitStack() as stack:
-        tables = read_neutrino_events(file)
+        scored: Iterator[tuple[NeutrinoEvents, np.ndarray]]
         if server is None:
-            network = load_model(model)
-            scored = ((events, score_events(events, network)) for events in tables)
+            scored = score_file(file, load_model(model))
         else:
             engine = stack.enter_context(closing(connect_parts(server, model=served, **settings)))
-            remote = classify_remotely(tables, engine, streams=streams)
+            remote = classify_remotely(read_neutrino_events(file), engine, streams=streams)
             scored = stack.enter_context(closing(remote))
         write_neutrino_events(
             output, _counted(scored, counts, total, report), layout=layout, metadata=metadata
