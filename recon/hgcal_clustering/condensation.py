@@ -26,6 +26,12 @@ _SCALE = 20.0
 """Showers of more energy than this count alike in the loss, softer ones less."""
 _EARLY = 0.3
 """Weight of the rounds before the last in the loss."""
+_SHOWERS = 0.3
+"""Weight of the showers in the loss."""
+_WANTED = 20.0
+"""Particles that left more than this count alike among the showers, GeV."""
+_SHARPNESS = 0.1
+_LEAST = 1e-6
 
 
 class LabelledGraph(NamedTuple):
@@ -35,11 +41,13 @@ class LabelledGraph(NamedTuple):
         graph: features.
         target: part of a layer cluster's energy that the particle of each candidate made; the last column the rest.
         weight: of a layer cluster in the loss; 0 for padding.
+        deposit: energy of the particle of a candidate in all layer clusters, GeV; 0 for none.
     """
 
     graph: ShowerGraph
     target: Float32[Array, "*b n k1"]
     weight: Float32[Array, "*b n"]
+    deposit: Float32[Array, "*b s"]
 
 
 class Shares(NamedTuple):
@@ -90,8 +98,12 @@ def label_graph(
     scale = np.maximum(graph.scale, 1.0)
     weight = graph.energy / scale * np.minimum(scale / _SCALE, 1) ** 1.5
     weight = np.where(graph.candidate[:, 0] >= 0, weight, 0)
+    deposit = np.bincount(shares.particle, weights=shares.energy, minlength=n_particles)
     return LabelledGraph(
-        graph, np.concatenate([share, rest], 1).astype(np.float32), weight.astype(np.float32)
+        graph,
+        np.concatenate([share, rest], 1).astype(np.float32),
+        weight.astype(np.float32),
+        np.where(particle >= 0, deposit[particle], 0).astype(np.float32),
     )
 
 
@@ -125,14 +137,43 @@ def _particle_of_candidate(
 def condensation_loss(
     network: CondensationNetwork, batch: LabelledGraph, rng: jax.Array
 ) -> tuple[Float[Array, ""], Mapping[str, Array]]:
-    """Cross-entropy between the shares of the energy and the probabilities, weighted; the last round counts most."""
+    """What the showers of the last round lack, and how far the layer clusters of all rounds are from their shares.
+
+    Of layer clusters the cross-entropy between the shares of the energy and the probabilities, weighted; the last round
+    counts most. It asks as much of a shower that is found anyway as of one that is nearly lost: `shower_loss` does not.
+    """
     del rng  # the network has no dropout
     early, last = 0.0, jnp.float32(0)
     total = jnp.maximum(batch.weight.sum(), 1e-9)
-    for found in network(batch.graph):
+    rounds = network(batch.graph)
+    for found in rounds:
         early = early + last
         last = -((found * batch.target).sum(1) * batch.weight).sum() / total
-    return last + _EARLY * early, {"last_round": last}
+    lost = shower_loss(rounds[-1], batch)
+    return last + _EARLY * early + _SHOWERS * lost, {"last_round": last, "showers": lost}
+
+
+def shower_loss(log_probability: Float[Array, "n k1"], batch: LabelledGraph) -> Float[Array, ""]:
+    """Part of the particles that are lost, made smooth.
+
+    With `s` the part of a particle's energy that its candidate is given, `p` the part of what the candidate is given
+    that is the particle's and `f` the logistic function, the mean over particles of
+    `1 - f((s - 1/2) / t) f((p - 1/2) / t)`. Particles of less energy than the showers that are looked for count less.
+
+    Args:
+        log_probability: of a round.
+        batch: with the targets.
+    """
+    graph, n = batch.graph, batch.deposit.shape[0]
+    there = graph.candidate >= 0
+    given = jnp.where(there, jnp.exp(log_probability[:, :-1]), 0) * graph.energy[:, None]
+    columns = jnp.stack([given, given * batch.target[:, :-1]], -1).reshape(-1, 2)
+    place = jnp.where(there, graph.candidate, n).reshape(-1)
+    taken, right = jax.ops.segment_sum(columns, place, n + 1)[:n].T
+    weight = jnp.minimum(batch.deposit / _WANTED, 1) ** 6
+    parts = jnp.stack([right / jnp.maximum(batch.deposit, _LEAST), right / jnp.maximum(taken, _LEAST)])
+    found = jax.nn.sigmoid((parts - 0.5) / _SHARPNESS).prod(0)
+    return ((1 - found) * weight).sum() / jnp.maximum(weight.sum(), _LEAST)
 
 
 def showers_from(

@@ -17,14 +17,16 @@ from recon.errors import CapacityError, ConfigError
 from recon.hgcal_clustering.checks import LEAST_ROWS
 from recon.hgcal_clustering.clue import clue
 from recon.hgcal_clustering.clue_clusters import ClusterClueConfig, chosen_rows, project
+from recon.hgcal_clustering.neighbourhood import BANDS, RADII, surrounding_energy
 from recon.hgcal_clustering.shower_candidates import Candidates, Points, best_pairs, find_candidates
 from recon.padding import bucket_size
 from recon.types import NOISE, Array, Clusters, DensityClusters
 
-NODE_FEATURES = 9
+NODE_FEATURES = 9 + len(RADII) * (len(BANDS) + 1)
 EDGE_FEATURES = 19
 _FRONT_LAYERS = 26
 _LEAST = 1e-3
+_LEAST_AROUND = 1e-2
 _SEEDS = ClusterClueConfig(d_c=25.0, rho_c=3.0, outlier_delta_factor=1.0)
 
 
@@ -157,7 +159,7 @@ def join_seeds(points: Points, density: DensityClusters, separation: float) -> D
 def node_features(
     points: Points, found: Candidates, density: DensityClusters, size: np.ndarray
 ) -> np.ndarray:
-    """Features of layer clusters: energy, depth, pile-up, distance from the beam, size, density, the nearest higher."""
+    """Features of layer clusters: of themselves, of their nearest higher, of the pile-up and of what surrounds them."""
     higher = density.nearest_higher
     ratio = np.append(points.energy, 0)[higher] / np.maximum(points.energy, _LEAST)
     columns = [
@@ -170,6 +172,7 @@ def node_features(
         np.log(np.maximum(density.rho, _LEAST)),
         np.where(higher >= 0, _log(ratio), 0),
         np.minimum(density.delta / 25, 2),
+        *np.log(surrounding_energy(points) + _LEAST_AROUND).T,
     ]
     return np.stack(columns, 1).astype(np.float32)
 

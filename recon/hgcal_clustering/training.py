@@ -45,14 +45,18 @@ class TrainingConfig:
     Attributes:
         train: files of simulated events with truth.
         output: directory of the run; the model goes to `output/model`.
+        calibrate: files of events that the calibration is fitted to; those of `train` if none is given, which a network
+            knows better than others.
         model: `tuned` or `clue3d`, parameters of CLUE on layer clusters or of CLUE3D by gradient, or `hybrid`, the
             network.
         steps: updates, each with one window (tuned) or one endcap (hybrid).
+        schedule: updates that the fall of the learning rate is spread over, `steps` or more; `steps` if not given.
         seed: of weights and of the order of events.
         learning_rate: its peak.
         hidden: features inside the network.
         rounds: of the network.
         member_share: see `HybridConfig`.
+        least_probability: see `HybridConfig`.
         energy_min: particles that windows and the calibration look at, GeV.
         window: layer clusters of a window.
         slots: neighbours of a layer cluster in a window.
@@ -64,13 +68,16 @@ class TrainingConfig:
 
     train: tuple[Path, ...]
     output: Path
+    calibrate: tuple[Path, ...] = ()
     model: ModelKind = "tuned"
     steps: int = 600
+    schedule: int | None = None
     seed: int = 0
     learning_rate: float = 4e-3
     hidden: int = 40
     rounds: int = 3
     member_share: float = 0.8
+    least_probability: float = 0.1
     energy_min: float = 15.0
     window: int = 1024
     slots: int = 192
@@ -85,6 +92,10 @@ class TrainingConfig:
         for name in ("steps", "window", "slots", "min_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"TrainingConfig.{name} = {getattr(self, name)}; allowed is 1 or more")
+        if self.schedule is not None and self.schedule < self.steps:
+            raise ConfigError(
+                f"TrainingConfig.schedule = {self.schedule}; allowed is steps = {self.steps} or more"
+            )
 
 
 def train(config: TrainingConfig, say: Say = lambda _: None, *, cells: CellGraph | None = None) -> HgcalModel:
@@ -108,6 +119,13 @@ def train(config: TrainingConfig, say: Say = lambda _: None, *, cells: CellGraph
     say(f"{len(events)} events")
     make = _train_tuned if config.model in _TUNED else _train_hybrid
     model = make(config, base, events, say)
+    # The hybrid chain reads its network from the directory.
+    save_model(config.output / "model", model)
+    if config.calibrate:
+        events = list(read_training_events(config.calibrate, base, cells))
+        say(f"calibration on {len(events)} events")
+    calibration = calibrate(events, model.config, energy_min=config.energy_min)
+    model = replace(model, config=replace(model.config, calibration=calibration))
     save_model(config.output / "model", model)
     return model
 
@@ -127,7 +145,6 @@ def _train_tuned(
     say(f"tuning on {len(windows)} windows")
     state = _fit(config, start, tuning_loss, lambda step: item_of_step(windows, config.seed, step), 0.99)
     chain = merge_model(state, ema=True).tuned(base)
-    chain = replace(chain, calibration=calibrate(events, chain, energy_min=config.energy_min))
     return HgcalModel(chain, _card(config, state, chain, f"{len(windows)} windows of {len(events)} events"))
 
 
@@ -138,6 +155,7 @@ def _train_hybrid(
         weights=str(config.output / "model"),
         network=CondensationConfig(hidden=config.hidden, rounds=config.rounds),
         member_share=config.member_share,
+        least_probability=config.least_probability,
     )
     graphs = [graph for event in events for graph in labelled_graphs(event, hybrid)]
     if not graphs:
@@ -150,9 +168,6 @@ def _train_hybrid(
     )
     weights = model_arrays(merge_model(state, ema=True))
     chain = replace(base, method="hybrid", hybrid=hybrid)
-    # The chain reads its network from the directory.
-    save_model(config.output / "model", HgcalModel(chain, "not calibrated yet", weights))
-    chain = replace(chain, calibration=calibrate(events, chain, energy_min=config.energy_min))
     return HgcalModel(chain, _card(config, state, chain, f"{len(graphs)} endcaps"), weights)
 
 
@@ -171,6 +186,7 @@ def labelled_graphs(event: TrainingEvent, config: HybridConfig) -> list[Labelled
                 padded,
                 np.pad(labelled.target, ((0, spare), (0, 0))),
                 np.pad(labelled.weight, (0, spare)),
+                np.pad(labelled.deposit, (0, len(padded.seed) - len(graph.seed))),
             )
         )
     return made
@@ -179,7 +195,7 @@ def labelled_graphs(event: TrainingEvent, config: HybridConfig) -> list[Labelled
 def set_scales(network: CondensationNetwork, graphs: Sequence[LabelledGraph]) -> None:
     """Let the network see features of mean 0 and width 1."""
     rows = []
-    for graph, _, _ in graphs[:: max(len(graphs) // 8, 1)]:
+    for graph, *_ in graphs[:: max(len(graphs) // 8, 1)]:
         nodes = np.broadcast_to(graph.nodes[:, None], (*graph.candidate.shape, graph.nodes.shape[1]))
         rows.append(np.concatenate([graph.edges, nodes], -1)[graph.candidate >= 0])
     features = np.concatenate(rows)
@@ -199,7 +215,7 @@ def _fit(
     optim = OptimConfig(
         learning_rate=config.learning_rate,
         warmup_steps=min(20, config.steps - 1),
-        total_steps=config.steps,
+        total_steps=config.schedule or config.steps,
         ema_decay=ema,
     )
     loop = LoopConfig(
@@ -223,7 +239,8 @@ def run_settings(config: TrainingConfig) -> dict[str, Any]:
     tree = dataclasses.asdict(config)
     for name in ("output", "max_seconds", "progress"):
         del tree[name]
-    tree["train"] = [path.name for path in config.train]
+    for name in ("train", "calibrate"):
+        tree[name] = [path.name for path in tree[name]]
     return tree
 
 

@@ -16,6 +16,7 @@ from recon.hgcal_clustering.condensation import (
     cluster_shares,
     condensation_loss,
     label_graph,
+    shower_loss,
     showers_from,
 )
 from recon.hgcal_clustering.hybrid import HybridConfig, condense, probabilities
@@ -98,7 +99,7 @@ def test_shares_by_hand():
 
 
 def test_targets_say_whose_candidate_it_is(labelled):
-    graph, target, weight = labelled
+    graph, target, weight, _ = labelled
     there = graph.candidate >= 0
     np.testing.assert_allclose(target.sum(1)[weight > 0], 1, rtol=1e-5)
     # The showers' layer clusters belong to their first candidate, pile-up to none.
@@ -136,7 +137,8 @@ def test_particle_below_another_keeps_what_is_its_own():
     order = np.lexsort((owner, rows))
     graph, density = shower_graph(event.clusters, GraphConfig())
     shares = Shares(rows[order], owner[order], share[order])
-    _, target, _ = label_graph(graph, density, shares, np.array([50.0, 50.0]))
+    _, target, _, deposit = label_graph(graph, density, shares, np.array([50.0, 50.0]))
+    np.testing.assert_allclose(np.sort(deposit), np.sort(np.bincount(owner, share)), rtol=1e-5)
     np.testing.assert_allclose(target[:40, 0], 0.6, rtol=1e-5)
     np.testing.assert_allclose(target[40:, 0], 1, rtol=1e-5)
 
@@ -189,10 +191,40 @@ def test_loss_ignores_what_has_no_weight(labelled, network):
     batch = jax.tree.map(jnp.asarray, labelled)
     flipped = jnp.where(batch.weight[:, None] > 0, batch.target, 1 - batch.target)
     one, two = (
-        condensation_loss(network, LabelledGraph(batch.graph, t, batch.weight), jax.random.key(0))[0]
+        condensation_loss(network, batch._replace(target=t), jax.random.key(0))[1]["last_round"]
         for t in (batch.target, flipped)
     )
     assert float(one) == float(two)
+
+
+def test_lost_showers_by_hand():
+    graph = bare_graph([[0, 1], [1, -1], [0, -1]], [10, 20, 8], 3)
+    target = np.array([[1, 0, 0], [0.5, 0, 0.5], [0, 0, 1]], np.float32)
+    probability = np.array([[0.75, 0.25, 1e-9], [0.5, 1e-9, 0.5], [0.25, 1e-9, 0.75]])
+    batch = LabelledGraph(graph, target, np.ones(3, np.float32), np.array([40.0, 20.0, 0.0], np.float32))
+    found = shower_loss(jnp.log(probability), jax.tree.map(jnp.asarray, batch))
+    # Candidate 0 gets 7.5 + 2 GeV, 7.5 of its 40 GeV are right; candidate 1 gets 2.5 + 10, of which 5 of its 20 GeV.
+    parts = np.array([[7.5 / 40, 7.5 / 9.5], [5 / 20, 5 / 12.5]])
+    expected = 1 - (1 / (1 + np.exp((0.5 - parts) / 0.1))).prod(1)
+    assert float(found) == pytest.approx(expected.mean(), rel=1e-5)
+    soft = batch._replace(deposit=np.array([40.0, 10.0, 0.0], np.float32))
+    parts[1, 0] *= 2
+    expected = 1 - (1 / (1 + np.exp((0.5 - parts) / 0.1))).prod(1)
+    found = shower_loss(jnp.log(probability), jax.tree.map(jnp.asarray, soft))
+    assert float(found) == pytest.approx((expected[0] + expected[1] / 64) / (1 + 1 / 64), rel=1e-5)
+
+
+def test_perfect_decisions_lose_nothing_and_pileup_does_not_count(labelled):
+    batch = jax.tree.map(jnp.asarray, labelled)
+    wanted = batch._replace(deposit=batch.deposit * (batch.deposit > 15))
+    assert int((wanted.deposit > 0).sum()) == 2
+    perfect = jnp.log(jnp.maximum(batch.target, 1e-9))
+    # Not quite 0: the logistic function of 5, twice.
+    assert float(shower_loss(perfect, wanted)) == pytest.approx(1 - (1 / (1 + np.exp(-5))) ** 2, rel=0.01)
+    nothing = jnp.log(jnp.zeros_like(batch.target).at[:, -1].set(1) + 1e-9)
+    assert float(shower_loss(nothing, wanted)) > 0.99
+    none = batch._replace(deposit=jnp.zeros_like(batch.deposit))
+    assert float(shower_loss(perfect, none)) == 0
 
 
 def test_agreement_by_hand():

@@ -20,10 +20,17 @@ from recon.hgcal_clustering.layer_clusters import LayerClusterConfig
 from recon.hgcal_clustering.pipeline import associate_clusters, find_tracksters
 from recon.hgcal_clustering.shipped import HgcalModel, load_model, load_network, model_names, save_model
 from recon.hgcal_clustering.training import TrainingConfig, run_settings
-from recon.hgcal_clustering.training_data import calibrate, matched_showers, prepare, sides
+from recon.hgcal_clustering.training_data import (
+    calibrate,
+    matched_showers,
+    prepare,
+    read_training_events,
+    sides,
+)
 from recon.hgcal_clustering.tuning import TunedClue, TunedClue3d, ends_at, tuning_loss
 from recon.hgcal_clustering.tuning_windows import TuningWindow, tuning_windows
 from recon.io.root_rechits import write_rechits
+from recon.train.log import read_metrics
 from tests.recon.hgcal_clustering.condensing import two_showers
 from tests.reference.toy_showers import toy_event
 
@@ -175,6 +182,25 @@ def test_calibration_puts_the_response_right():
     )
 
 
+def test_calibration_on_files_of_its_own(file, tmp_path):
+    """Other events change the calibration and nothing else; it is what the chain gives on just these."""
+    other = tmp_path / "other.root"
+    write_rechits(
+        other, [toy_event(seed=seed, showers=8, n_layers=20)._replace(number=seed) for seed in range(4, 8)]
+    )
+    room = {"train": (file,), "steps": 3, "energy_min": 1.0, "window": 256, "slots": 32, "progress": False}
+    own = training.train(TrainingConfig(output=tmp_path / "own", **room))
+    said = []
+    model = training.train(TrainingConfig(output=tmp_path / "run", calibrate=(other,), **room), said.append)
+    assert said[-1] == "calibration on 4 events"
+    assert model.config != own.config
+    assert replace(model.config, calibration=own.config.calibration) == own.config
+    events = list(read_training_events([other], HgcalConfig(), None))
+    assert model.config.calibration == calibrate(events, own.config, energy_min=1.0)
+    assert load_model(tmp_path / "run" / "model").config == model.config
+    assert "| calibrate | ['other.root'] |" in model.card
+
+
 @pytest.mark.parametrize("kind", ["tuned", "clue3d", "hybrid"])
 def test_train_and_use(kind, file, tmp_path):
     config = TrainingConfig(
@@ -233,6 +259,19 @@ def test_settings_of_a_run(file, tmp_path):
         TrainingConfig(train=(), output=tmp_path)
     with pytest.raises(ConfigError, match="steps = 0"):
         replace(config, steps=0)
+    with pytest.raises(ConfigError, match="schedule = 599; allowed is steps = 600 or more"):
+        replace(config, schedule=599)
+
+
+def test_run_with_a_longer_schedule_is_the_beginning_of_a_longer_run(file, tmp_path):
+    """Its learning rate falls as that of the long run, so that both have the same losses."""
+    room = {"train": (file,), "energy_min": 1.0, "window": 256, "slots": 32, "progress": False}
+    losses = []
+    for name, steps, schedule in (("long", 40, None), ("begin", 30, 40), ("short", 30, None)):
+        training.train(TrainingConfig(output=tmp_path / name, steps=steps, schedule=schedule, **room))
+        losses.append(read_metrics(tmp_path / name / "metrics.csv")["loss"][:30])
+    np.testing.assert_array_equal(losses[0], losses[1])
+    assert not np.array_equal(losses[0], losses[2])
 
 
 def test_without_particles_of_account(file, tmp_path):
