@@ -59,6 +59,11 @@ def reflected(events: NeutrinoEvents, rng: np.random.Generator, noise: float = 0
     )
 
 
+def exchanged(images: Float32[np.ndarray, "b planes cells 2"]) -> Float32[np.ndarray, "b planes cells 2"]:
+    """Images with left and right exchanged: the view from above mirrored across the beam, see `reflected`."""
+    return np.stack([images[:, :, ::-1, 0], images[..., 1]], axis=-1)
+
+
 def images_of(events: NeutrinoEvents, rows: np.ndarray) -> Float32[np.ndarray, "b planes cells 2"]:
     """Both views of some of the events."""
     return two_views(pixel_maps(take_events(events, rows)))

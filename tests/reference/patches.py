@@ -66,7 +66,11 @@ def features(featurizer, image):
         masks.append(mask)
     total = np.log1p(config.gain * image.sum((0, 1))) / 8
     count = np.log1p((image > 0).sum((0, 1))) / 5
-    met = meet(featurizer.meeting, np.stack(views), np.stack(masks)) if config.attention else fuse(featurizer, views)
+    met = (
+        meet(featurizer.meeting, np.stack(views), np.stack(masks))
+        if config.attention
+        else fuse(featurizer, views)
+    )
     return np.concatenate([met, total, count])
 
 
@@ -86,9 +90,9 @@ def fuse(featurizer, views):
 def standardised(layer, rows):
     """Layer normalisation by its definition."""
     spread = np.sqrt(rows.var(-1, keepdims=True) + 1e-6)
-    return (rows - rows.mean(-1, keepdims=True)) / spread * np.asarray(layer.scale[...], np.float64) + np.asarray(
-        layer.bias[...], np.float64
-    )
+    return (rows - rows.mean(-1, keepdims=True)) / spread * np.asarray(
+        layer.scale[...], np.float64
+    ) + np.asarray(layer.bias[...], np.float64)
 
 
 def attend(block, cells):
@@ -98,7 +102,9 @@ def attend(block, cells):
     size = c // block.heads
     answers = np.zeros_like(cells)
     for head in range(block.heads):
-        query, key, value = (asked[:, part * c + head * size : part * c + (head + 1) * size] for part in range(3))
+        query, key, value = (
+            asked[:, part * c + head * size : part * c + (head + 1) * size] for part in range(3)
+        )
         for row in range(len(cells)):
             weight = np.exp([query[row] @ other / np.sqrt(size) for other in key])
             answers[row, head * size : (head + 1) * size] = weight @ value / weight.sum()

@@ -32,6 +32,7 @@ def evaluate(
     model: UseAppendAction[tuple[ModelName, ...]] = (),
     output: Annotated[Path, arg(aliases=["-o"])] = Path("out/evaluation-nova"),
     gallery: int = 1,
+    reflections: bool = False,
     json: Json = None,
 ) -> None:
     """Compare classifiers of neutrino events with the truth: accuracy, efficiency and purity, in bins of energy.
@@ -41,6 +42,7 @@ def evaluate(
         model: shipped model, or directory of one of yours; give it several times to see several side by side.
         output: directory of the report (Markdown, JSON, plots, gallery).
         gallery: events of every class that the first model is confident of, to draw.
+        reflections: classify every event twice, left and right exchanged, and take the mean; twice the time.
         json: write the report here as JSON, too.
     """
     if not files:
@@ -54,6 +56,7 @@ def evaluate(
                 files,
                 found,
                 lambda done, total, name=name: report(names[name], done, total),  # type: ignore[misc]  # bound now
+                reflections=reflections,
             )
     count = len(next(iter(results.values())).judged.label)
     title = f"{count:,} neutrino events and cosmic rays of {', '.join(file.name for file in files)}"

@@ -25,6 +25,7 @@ from recon.commands import (
     progress_bars,
     write_json,
 )
+from recon.errors import ConfigError
 from recon.io.root_pixel_maps import (
     ScoredEvents,
     count_neutrino_events,
@@ -45,6 +46,7 @@ def reconstruct(
     output: Output,
     model: str = DEFAULT,
     layout: Literal["ttree", "rntuple"] = "ttree",
+    reflections: bool = False,
     server: Server = None,
     served: str = MODEL,
     fallback: Fallback = None,
@@ -60,6 +62,7 @@ def reconstruct(
         output: ROOT file to write.
         model: shipped, or the directory of your own.
         layout: TTree or RNTuple.
+        reflections: classify every event twice, left and right exchanged, and take the mean; here, not on a server.
         server: runs the network in the place of this process, as two models: featurizer and classifier.
         served: their names on the server before _featurizer and _classifier, as `recon export nova` has them.
         fallback: what to ask when every server fails.
@@ -68,6 +71,8 @@ def reconstruct(
         timeout: seconds that the server may take for a request, before it is tried again.
         json: write the counts here.
     """
+    if reflections and server is not None:
+        raise ConfigError(f"--reflections is for a network in this process; --server {server} was given too")
     settings = engine_settings(server, fallback=fallback, token_file=token_file, timeout=timeout)
     output.parent.mkdir(parents=True, exist_ok=True)
     total, counts = count_neutrino_events(file), Counter[str]()
@@ -76,7 +81,7 @@ def reconstruct(
     with progress_bars() as report, ExitStack() as stack:
         scored: Iterator[tuple[NeutrinoEvents, np.ndarray]]
         if server is None:
-            scored = score_file(file, load_model(model))
+            scored = score_file(file, load_model(model), reflections=reflections)
         else:
             engine = stack.enter_context(closing(connect_parts(server, model=served, **settings)))
             remote = classify_remotely(read_neutrino_events(file), engine, streams=streams)
