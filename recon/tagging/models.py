@@ -21,6 +21,7 @@ from recon.tagging.jet_image_network import JetImageNetwork, JetImageNetworkConf
 from recon.tagging.labels import JETCLASS_LABELS, LABELS
 from recon.tagging.particle_net import ParticleNet
 from recon.tagging.particle_transformer import ParticleTransformer, ParticleTransformerConfig
+from recon.tagging.pcnn import PCNN, PCNNConfig
 from recon.tagging.pfn import PFN, PFNConfig
 
 
@@ -51,6 +52,7 @@ KINDS = {
     "particlenet-lite": Kind(ParticleNet, particle_net.LITE, (), 128, 0),
     "particletransformer": Kind(ParticleTransformer, ParticleTransformerConfig(), JETCLASS_LABELS, 128, 0),
     "jet-image": Kind(JetImageNetwork, JetImageNetworkConfig(), LABELS, 128, 0),
+    "pcnn": Kind(PCNN, PCNNConfig(), JETCLASS_LABELS, 128, 0),
     "pfn": Kind(PFN, PFNConfig(), JETCLASS_LABELS, 128, 0),
 }
 """Every kind of network by the name that commands know it by."""
