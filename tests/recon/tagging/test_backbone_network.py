@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ from recon.io.jet_columns import jet_columns
 from recon.io.jets import write_jets
 from recon.io.npz import read_arrays
 from recon.io.root_pixel_maps import write_neutrino_events
+from recon.io.weights import model_arrays
 from recon.nn.pretrained import PACKAGE, load_backbone
 from recon.tagging.backbone_network import BackboneConfig, BackboneNetwork, MergedFeaturizer
 from recon.tagging.cvn import NeutrinoModel, load_model, save_model
@@ -71,6 +74,38 @@ def test_a_featurizer_of_others_is_not_trained(model, tmp_path):
 def test_one_beginning(tmp_path):
     with pytest.raises(ConfigError, match="choose one"):
         NeutrinoTraining(train=(tmp_path,), output=tmp_path, backbone=NAME, initial="nova")
+    for wrong in ({"backbone": NAME, "frozen": True}, {}):
+        with pytest.raises(ConfigError, match="--fine-tune trains all weights"):
+            NeutrinoTraining(train=(tmp_path,), output=tmp_path, fine_tune=True, **wrong)
+
+
+def test_all_weights_are_trained_if_asked_for(model, tmp_path):
+    """They move, they and the scale of the pixels are in the model's file, and training goes on without being asked."""
+    save_model(tmp_path / "mine", model)
+    path = tmp_path / "events.root"
+    write_neutrino_events(path, [labelled_events(20)])
+    settings = {
+        "train": (path,),
+        "validation": 0.2,
+        "batch": 8,
+        "epochs": 1.0,
+        "evaluations": 1,
+        "progress": False,
+    }
+    config = NeutrinoTraining(
+        output=tmp_path / "run", initial=str(tmp_path / "mine"), fine_tune=True, **settings
+    )
+    tuned = train(config).model
+    before, after = (model_arrays(found.network.featurizer) for found in (model, tuned))
+    moved = [name for name in before if (before[name] != after[name]).any()]
+    assert {"kernel", "mean", "var"} <= {name.rpartition("/")[2] for name in moved}
+    found = load_model(config.output / "model")
+    assert found.network.config.scale == tuple(model.network.featurizer.scale)
+    events = labelled_events(4)
+    np.testing.assert_allclose(score_events(events, found), score_events(events, tuned), rtol=1e-5)
+    assert not np.allclose(score_events(events, found), score_events(events, model), rtol=1e-3)
+    further = NeutrinoTraining(output=tmp_path / "more", initial=str(config.output / "model"), **settings)
+    assert train(further).fitted.finished
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +146,22 @@ def test_jets_train_behind_it(jet_run):
 def test_it_is_not_trained_with_jets_either(jet_run):
     config = jet_run[0]
     again = JetImageTraining(train=config.train, output=config.output, initial=str(config.output / "model"))
-    with pytest.raises(ConfigError, match="--frozen"):
+    with pytest.raises(ConfigError, match="--fine-tune"):
         train_jets(again)
+
+
+def test_jets_train_all_of_it(jet_run, tmp_path):
+    config, model, *_ = jet_run
+    further = dataclasses.replace(
+        config, output=tmp_path, backbone=None, initial=str(config.output / "model"), fine_tune=True
+    )
+    tuned = train_jets(further).model
+    tagger = load_tagger(tmp_path / "model")
+    assert tagger.model.network.config == tuned.network.config
+    arrays = load_file(tmp_path / "model" / "weights.safetensors")
+    before = model_arrays(model.network)
+    assert set(arrays) == set(before)
+    assert any((arrays[name] != before[name]).any() for name in before if name.startswith("featurizer/"))
 
 
 def test_jets_in_two_parts(jet_run, tmp_path):
