@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,7 @@ from recon.io.jet_columns import jet_columns
 from recon.io.jets import write_jets
 from recon.io.npz import read_arrays
 from recon.io.root_pixel_maps import write_neutrino_events
-from recon.nn.pretrained import PACKAGE, load_backbone
+from recon.nn.pretrained import PACKAGE
 from recon.tagging.backbone_network import BackboneConfig, BackboneNetwork, MergedFeaturizer
 from recon.tagging.cvn import NeutrinoModel, load_model, save_model
 from recon.tagging.features import make_jets
@@ -127,15 +129,12 @@ def test_jets_in_two_parts(jet_run, tmp_path):
     np.testing.assert_allclose(found, tagger.scorer(jets), rtol=1e-3, atol=1e-5)
 
 
-def test_pixels_are_shown_by_their_logarithm(model):
+def test_pixels_are_shown_by_their_logarithm():
     """Of one view there is a picture too; bright pixels stay 1, dark ones are lifted."""
     config = BackboneConfig(backbone=NAME, pixels=32, image=(32, 32), views=1, gain=3.0)
     seen = []
-    featurizer = MergedFeaturizer(config, load_backbone(NAME))
-    featurizer.inner, featurizer.scale = (
-        (lambda picture: seen.append(picture) or picture[:, 0, 0]),
-        (lambda x: x),
-    )
+    network = SimpleNamespace(featurizer=lambda picture: seen.append(picture) or picture[:, 0, 0])
+    featurizer = MergedFeaturizer(config, Backbone(NAME, network, lambda images: images, {}))
     image = np.zeros((1, 32, 32, 1), np.float32)
     image[0, 3, 7], image[0, 4, 7] = 1.0, 1 / 3
     featurizer(jnp.asarray(image))
