@@ -12,8 +12,8 @@ import numpy as np
 from flax import nnx
 
 from recon.errors import ConfigError, DataError
-from recon.io.pixel_maps import join_events, pixel_maps, take_events
-from recon.io.root_pixel_maps import read_neutrino_events
+from recon.io.pixel_maps import join_events, packed, pixel_maps, take_events
+from recon.io.root_pixel_maps import count_neutrino_events, read_neutrino_events
 from recon.io.weights import model_arrays, set_model_arrays
 from recon.metrics import auc
 from recon.nn.patch_network import PatchNetwork
@@ -52,10 +52,14 @@ class NeutrinoTraining(ImageTraining):
 
     Attributes:
         noise: standard deviation of the charge of a hit in training, relative.
+        stem: of the network, hidden channels between the pixels of a patch and the first scale; 0 for none.
+        attention: blocks where the cells of both views see each other; 0 for a convolution.
         events: use no more of them; features of a large network take time.
     """
 
     noise: float = 0.01
+    stem: int = 128
+    attention: int = 2
     events: int | None = None
 
 
@@ -117,10 +121,9 @@ def read_events(files: tuple[Path, ...]) -> NeutrinoEvents:
     Raises:
         DataError: there are none, or one has no label.
     """
-    tables = [table for file in files for table in read_neutrino_events(file)]
-    events = join_events(tables) if tables else None
-    if events is None or not len(events.label):
+    if not sum(map(count_neutrino_events, files)):
         raise DataError(f"there are no events in {', '.join(map(str, files))}")
+    events = join_events(packed(table) for file in files for table in read_neutrino_events(file))
     unknown = (events.label < 0) | (events.label >= CLASSES)
     if unknown.any():
         raise DataError(
@@ -153,7 +156,13 @@ def _initial(config: NeutrinoTraining, sample: np.ndarray) -> PatchNetwork:
     shape = (
         found.config
         if found
-        else dataclasses.replace(TWO_VIEWS, channels=config.channels, blocks=config.blocks)
+        else dataclasses.replace(
+            TWO_VIEWS,
+            channels=config.channels,
+            blocks=config.blocks,
+            stem=config.stem,
+            attention=config.attention,
+        )
     )
     shape = dataclasses.replace(shape, **measured(shape, sample))
     network = PatchNetwork(shape, rngs=nnx.Rngs(config.seed))

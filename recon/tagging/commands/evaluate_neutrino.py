@@ -34,6 +34,7 @@ def evaluate(
     model: UseAppendAction[tuple[ModelName, ...]] = (),
     output: Annotated[Path, arg(aliases=["-o"])] = Path("out/evaluation-nova"),
     gallery: int = 1,
+    reflections: bool = False,
     json: Json = None,
 ) -> None:
     """Compare classifiers of neutrino events with the truth: accuracy, efficiency and purity, in bins of energy.
@@ -43,6 +44,7 @@ def evaluate(
         model: shipped model, or directory of one of yours; give it several times to see several side by side.
         output: directory of the report (Markdown, JSON, plots, gallery).
         gallery: events of every class that the first model is confident of, to draw.
+        reflections: classify every event twice, left and right exchanged, and take the mean; twice the time.
         json: write the report here as JSON, too.
     """
     if not files:
@@ -58,6 +60,7 @@ def evaluate(
         title,
         total=count,
         gallery=gallery,
+        reflections=reflections,
         json=json,
     )
 
@@ -70,6 +73,7 @@ def write_report(
     *,
     total: int,
     gallery: int = 1,
+    reflections: bool = False,
     json: Path | None = None,
 ) -> None:
     """Judge networks by events whose classes are known; write, print and draw what comes out.
@@ -81,12 +85,15 @@ def write_report(
         title: of the report.
         total: number of events.
         gallery: events of every class that the first model is confident of, to draw.
+        reflections: see `recon.tagging.neutrino_evaluation.score_events`.
         json: write the report here as JSON, too.
     """
     results: dict[str, NetworkResult] = {}
     with progress_bars() as report:
         for name, found in models.items():
-            results[name] = judge_tables(tables(), found, partial(report, name), total=total)
+            results[name] = judge_tables(
+                tables(), found, partial(report, name), total=total, reflections=reflections
+            )
     numbers, written = write_neutrino_report(output, results, title=title)
     console.print(neutrino_table(results, numbers, title))
     console.print(f"report in {written['report']}")

@@ -23,6 +23,7 @@ from recon.commands import (
     progress_bars,
     write_json,
 )
+from recon.errors import ConfigError
 from recon.io.root_pixel_maps import (
     ScoredEvents,
     count_neutrino_events,
@@ -43,6 +44,7 @@ def reconstruct(
     output: Output,
     model: str = DEFAULT,
     layout: Literal["ttree", "rntuple"] = "ttree",
+    reflections: bool = False,
     remote: Remote = HERE,
     served: str = MODEL,
     json: Json = None,
@@ -54,11 +56,16 @@ def reconstruct(
         output: ROOT file to write.
         model: shipped, or the directory of your own.
         layout: TTree or RNTuple.
+        reflections: classify every event twice, left and right exchanged, and take the mean; here, not on a server.
         remote: runs the network in the place of this process, as two models: featurizer and classifier.
         served: their names on the server before _featurizer and _classifier, as `recon export nova` has them.
         json: write the counts here.
     """
     settings = remote.settings()
+    if reflections and remote.server is not None:
+        raise ConfigError(
+            f"--reflections is for a network in this process; --server {remote.server} was given too"
+        )
     output.parent.mkdir(parents=True, exist_ok=True)
     total, counts = count_neutrino_events(file), Counter[str]()
     metadata = {"program": f"recon {__version__}", "input": str(file)}
@@ -66,7 +73,7 @@ def reconstruct(
     with progress_bars() as report, ExitStack() as stack:
         scored: Iterator[tuple[NeutrinoEvents, np.ndarray]]
         if remote.server is None:
-            scored = score_file(file, load_model(model))
+            scored = score_file(file, load_model(model), reflections=reflections)
         else:
             engine = stack.enter_context(closing(connect_parts(remote.server, model=served, **settings)))
             answers = classify_remotely(read_neutrino_events(file), engine, streams=remote.streams)
