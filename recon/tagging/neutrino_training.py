@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from flax import nnx
@@ -19,10 +19,11 @@ from recon.metrics import auc
 from recon.nn.patch_network import PatchNetwork
 from recon.tagging.backbone_network import BackboneConfig, BackboneNetwork
 from recon.tagging.cvn import TWO_VIEWS, NeutrinoModel, load_model, save_model
-from recon.tagging.features_cache import cached_features, features_key
+from recon.tagging.features_cache import image_features
 from recon.tagging.image_training import (
     SAMPLE,
     ImageTraining,
+    Report,
     Say,
     card,
     measured,
@@ -53,34 +54,36 @@ class NeutrinoTraining(ImageTraining):
         noise: standard deviation of the charge of a hit in training, relative.
         stem: of the network, hidden channels between the pixels of a patch and the first scale; 0 for none.
         attention: blocks where the cells of both views see each other; 0 for a convolution.
-        backbone: train a classifier on the features of this network of others, which stays as it is: both views are
-            merged into one picture of 224 x 224.
-        weights: file of the backbone's weights; efficientnet-lite0 has a package that brings them.
         events: use no more of them; features of a large network take time.
     """
 
     noise: float = 0.01
     stem: int = 128
     attention: int = 2
-    backbone: str | None = None
-    weights: Path | None = None
     events: int | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.backbone is not None and self.initial is not None:
-            raise ConfigError("--backbone and --initial both say which featurizer to begin with: choose one")
+
+class Trained(NamedTuple):
+    """What came out of a training.
+
+    Attributes:
+        model: also written to `output / "model"`.
+        fitted: its history.
+        held: the events that were held out.
+    """
+
+    model: NeutrinoModel
+    fitted: Fitted
+    held: NeutrinoEvents
 
 
-def train(config: NeutrinoTraining, say: Say = lambda _: None) -> tuple[NeutrinoModel, Fitted]:
+def train(config: NeutrinoTraining, say: Say = lambda _: None, report: Report | None = None) -> Trained:
     """Train; goes on where an interrupted run of the same settings stopped.
 
     Args:
         config: what and how.
         say: told what is going on.
-
-    Returns:
-        The model, which is also written to `config.output / "model"`, and the history of its training.
+        report: told how far the features of a frozen featurizer are.
 
     Raises:
         DataError: files without events, or events without labels.
@@ -93,8 +96,10 @@ def train(config: NeutrinoTraining, say: Say = lambda _: None) -> tuple[Neutrino
     used, held = validation_split(len(events.label), config.validation, config.seed)
     held = held[: config.validation_rows]
     say(f"{len(used):,} events to train on, {len(held):,} held out")
-    frozen = config.frozen or config.backbone is not None
-    network, fitted = (_train_classifier if frozen else _train_network)(config, events, used, held, say)
+    if config.keeps_featurizer:
+        network, fitted = _train_classifier(config, events, used, held, say, report)
+    else:
+        network, fitted = _train_network(config, events, used, held, say)
     what = config.backbone or "a sparse residual network"
     text = (
         f"By {what}, {parameters(network):,} parameters, on pixel maps of 100 planes x 80 cells; "
@@ -107,7 +112,7 @@ def train(config: NeutrinoTraining, say: Say = lambda _: None) -> tuple[Neutrino
         card("Neutrino events in two views", text, config, fitted),
     )
     save_model(config.output / "model", model)
-    return model, fitted
+    return Trained(model, fitted, take_events(events, held))
 
 
 def read_events(files: tuple[Path, ...]) -> NeutrinoEvents:
@@ -189,17 +194,19 @@ def _train_network(
 
 
 def _train_classifier(
-    config: NeutrinoTraining, events: NeutrinoEvents, used: np.ndarray, held: np.ndarray, say: Say
+    config: NeutrinoTraining,
+    events: NeutrinoEvents,
+    used: np.ndarray,
+    held: np.ndarray,
+    say: Say,
+    report: Report | None,
 ) -> tuple[PatchNetwork | BackboneNetwork, Fitted]:
     """A new classifier on features that are computed once."""
     model = _featurizer(config)
     say(f"features of {len(events.label):,} events by the featurizer of {model.name}")
     hits = (events.offsets, events.view, events.plane, events.cell, events.charge)
-    features = cached_features(
-        config.output / "features.npz",
-        features_key(model.network.featurizer, hits),
-        len(events.label),
-        lambda rows: model.scorer(images_of(events, rows)).features,
+    features = image_features(
+        model.network, hits, len(events.label), lambda rows: images_of(events, rows), report
     )
     shape = model.network.config
     fitted = train_classifier(config, shape, features, events.label, used, held, scores_of)

@@ -70,16 +70,16 @@ def images_of(events: NeutrinoEvents, rows: np.ndarray) -> Float32[np.ndarray, "
 
 
 def merged_images(
-    images: Float32[Array, "b planes cells 2"], pixels: int = MERGED_PIXELS
+    images: Float32[Array, "b planes cells v"], pixels: int = MERGED_PIXELS
 ) -> Float32[Array, "b n n 3"]:
-    """Both views in one square picture with three equal channels; can be compiled.
+    """All views in one square picture with three equal channels; can be compiled.
 
     xz is above yz, the beam runs from left to right; scaled bilinearly.
 
     Args:
-        images: of `two_views`.
+        images: of `two_views`, or others with their views as channels.
         pixels: of every side of the picture.
     """
-    above = jnp.concatenate([images[..., 0], images[..., 1]], axis=2).transpose(0, 2, 1)
+    above = jnp.concatenate(list(jnp.moveaxis(images, -1, 0)), axis=2).transpose(0, 2, 1)
     scaled = jax.image.resize(above, (len(images), pixels, pixels), "bilinear")
     return jnp.broadcast_to(scaled[..., None], (*scaled.shape, 3))
