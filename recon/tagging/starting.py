@@ -18,6 +18,7 @@ from recon.tagging.inputs import JetInputs, jetclass_inputs
 from recon.tagging.models import kind_of, make_network
 from recon.tagging.particle_net import ParticleNetConfig
 from recon.tagging.particle_transformer import ParticleTransformerConfig
+from recon.tagging.pcnn import PCNNConfig
 from recon.tagging.pfn import PFNConfig
 from recon.tagging.samples import file_labels, fitted_inputs, tables
 from recon.tagging.shipped import Tagger, load_model
@@ -26,7 +27,7 @@ FLAVOUR_LABELS = ("QCDb", "QCDbb", "QCDc", "QCDcc", "QCDothers")
 """The jets that a b tagger is trained on, in the order of its classes."""
 
 
-_TRAINED = (DeepAK8Config, DeepCSVConfig, ParticleNetConfig, ParticleTransformerConfig, PFNConfig)
+_TRAINED = (DeepAK8Config, DeepCSVConfig, ParticleNetConfig, ParticleTransformerConfig, PCNNConfig, PFNConfig)
 """DeepDoubleB reads features of whole jets, images have a training of their own."""
 
 

@@ -22,8 +22,8 @@ class TrainingConfig:
     Attributes:
         files: jets with labels (.root or .parquet), of one process or several each.
         output: directory of the run; the model goes to `output/model`.
-        model: kind of network: deepak8, deepak8-md, particlenet, particlenet-lite, particletransformer, pfn, deepcsv;
-            that of `initial`, or deepak8, by default.
+        model: kind of network: deepak8, deepak8-md, particlenet, particlenet-lite, particletransformer, pcnn, pfn,
+            deepcsv; that of `initial`, or deepak8, by default.
         initial: begin from a trained model: a shipped one, a directory, or weights of CMS (.onnx) or weaver (.pt).
             Outputs whose class the files do not have are replaced.
         freeze: train the classifier behind the features alone (deepak8, particlenet); the features of all jets are
