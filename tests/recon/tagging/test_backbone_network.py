@@ -16,6 +16,7 @@ from recon.io.jet_columns import jet_columns
 from recon.io.jets import write_jets
 from recon.io.npz import read_arrays
 from recon.io.root_pixel_maps import write_neutrino_events
+from recon.nn.backbones import Backbone
 from recon.nn.pretrained import PACKAGE
 from recon.tagging.backbone_network import BackboneConfig, BackboneNetwork, MergedFeaturizer
 from recon.tagging.cvn import NeutrinoModel, load_model, save_model
