@@ -55,10 +55,10 @@ def pixel_maps(
         )
     row = np.repeat(np.arange(n), np.diff(events.offsets))
     index = ((events.view.astype(np.int64) * n + row) * PLANES + events.plane) * CELLS + events.cell
-    energy = np.bincount(index, events.charge, minlength=2 * n * PLANES * CELLS)
-    lit = np.flatnonzero(energy)
-    images = np.zeros(len(energy), np.float32)
-    images[lit] = grey_values(energy[lit].astype(np.float32))
+    # Only pixels with hits are touched: they are a hundredth of all.
+    energy, images = (np.zeros(2 * n * PLANES * CELLS, dtype) for dtype in (np.float64, np.float32))
+    np.add.at(energy, index, events.charge)
+    images[index] = grey_values(energy[index].astype(np.float32))
     xz, yz = images.reshape(2, n, PLANES, CELLS, 1)
     return PixelMaps(xz, yz, np.asarray(events.label, np.int32))
 

@@ -1,14 +1,15 @@
 """Events and jets by a network that was trained on photographs: their views merged into one picture, a new classifier.
 
-The featurizer stays as its authors trained it; its weights are not stored with a model, which names them instead.
+As long as the featurizer is as its authors trained it, its weights are not stored with a model, which names them
+instead. Once it is `trainable` its weights are the model's.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 from flax import nnx
@@ -16,11 +17,15 @@ from jaxtyping import Array, Float32
 
 from recon.errors import ConfigError
 from recon.io.pixel_maps import CELLS, PLANES
-from recon.nn.backbones import Backbone, preset
+from recon.nn.backbones import Backbone, ImageScale, preset, random_backbone
 from recon.nn.patch_network import PatchClassifier
 from recon.nn.pretrained import load_backbone
 from recon.tagging.labels import NEUTRINO_LABELS
 from recon.tagging.pixel_maps import MERGED_PIXELS, merged_images
+
+NetworkT = TypeVar("NetworkT", bound=nnx.Module)
+Scale = tuple[tuple[float, ...], tuple[float, ...], bool]
+"""The fields of an `ImageScale`, as a file of settings holds them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,7 @@ class BackboneConfig:
         pixels: of every side of the merged picture.
         image: rows and columns of a view.
         views: of an event.
+        scale: of a featurizer whose weights are the model's; `None` if name and file of weights say which they are.
         gain: pixels enter as log(1 + gain * pixel) / log(1 + gain); as they are for 0.
         classes: outputs.
         hidden: of the classifier.
@@ -44,6 +50,7 @@ class BackboneConfig:
     pixels: int = MERGED_PIXELS
     image: tuple[int, int] = (PLANES, CELLS)
     views: int = 2
+    scale: Scale | None = None
     gain: float = 0.0
     classes: int = len(NEUTRINO_LABELS)
     hidden: int = 256
@@ -69,9 +76,11 @@ class MergedFeaturizer(nnx.Module):
     """
 
     def __init__(self, config: BackboneConfig, backbone: Backbone | None = None) -> None:
-        backbone = backbone or load_backbone(
-            config.backbone, Path(config.weights) if config.weights else None
-        )
+        self.trainable = config.scale is not None
+        if config.scale is not None:
+            backbone = random_backbone(config.backbone)._replace(scale=ImageScale(*config.scale))
+        elif backbone is None:
+            backbone = load_backbone(config.backbone, Path(config.weights) if config.weights else None)
         self.inner = backbone.network.featurizer
         self.scale = backbone.scale
         self.pixels, self.gain = config.pixels, config.gain
@@ -104,7 +113,25 @@ class BackboneNetwork(nnx.Module):
         return logits
 
 
+def of_others(network: Any) -> bool:
+    """Whether a network has a featurizer that is as its authors trained it."""
+    featurizer = getattr(network, "featurizer", None)
+    return isinstance(featurizer, MergedFeaturizer) and not featurizer.trainable
+
+
 def stored_part(network: Any) -> Any:
     """What a model's file holds: all but a featurizer of others, which is loaded by its name."""
-    of_others = isinstance(getattr(network, "featurizer", None), MergedFeaturizer)
-    return network.classifier if of_others else network
+    return network.classifier if of_others(network) else network
+
+
+def trainable(network: NetworkT) -> NetworkT:
+    """The same network with the weights of its featurizer for its own.
+
+    Args:
+        network: with a `MergedFeaturizer`.
+    """
+    own: Any = nnx.clone(network)
+    own.featurizer.trainable = True
+    own.config = replace(own.config, scale=tuple(own.featurizer.scale))
+    result: NetworkT = own
+    return result

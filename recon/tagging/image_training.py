@@ -21,6 +21,7 @@ from recon.nn.patch_network import (
     with_measured_cells,
 )
 from recon.settings import listed
+from recon.tagging.backbone_network import NetworkT, of_others, trainable
 from recon.train.classification import (
     FitConfig,
     Fitted,
@@ -49,6 +50,8 @@ class ImageTraining:
             is trained on them.
         backbone: train a classifier on the features of this network of others, which stays as it is and sees one
             picture of 224 x 224.
+        fine_tune: train all weights, those of the backbone too, be it `backbone` or that of `initial`; the batch and
+            the learning rate want to be smaller then.
         weights: file of the backbone's weights; efficientnet-lite0 has a package that brings them.
         channels: of the network, on its three scales.
         blocks: residual blocks on every scale.
@@ -72,6 +75,7 @@ class ImageTraining:
     initial: str | None = None
     frozen: bool = False
     backbone: str | None = None
+    fine_tune: bool = False
     weights: Path | None = None
     channels: tuple[int, int, int] = (48, 64, 96)
     blocks: tuple[int, int, int] = (1, 1, 1)
@@ -98,11 +102,27 @@ class ImageTraining:
             raise ConfigError("--weights are those of a network of others: name it with --backbone")
         if self.frozen and not (self.initial or self.backbone):
             raise ConfigError("--frozen keeps the featurizer of a trained model: name it with --initial")
+        if self.fine_tune and (self.frozen or not (self.initial or self.backbone)):
+            raise ConfigError(
+                "--fine-tune trains all weights of a network: name it with --backbone or --initial, without --frozen"
+            )
 
     @property
     def keeps_featurizer(self) -> bool:
         """Whether the classifier alone is trained."""
-        return self.frozen or self.backbone is not None
+        return self.frozen or (self.backbone is not None and not self.fine_tune)
+
+    def to_train(self, network: NetworkT) -> NetworkT:
+        """A network behind a backbone, all of whose weights may be trained.
+
+        Raises:
+            ConfigError: they are of others, and nobody said so.
+        """
+        if of_others(network) and not self.fine_tune:
+            raise ConfigError(
+                f"{self.initial} has a featurizer of others: train its classifier with --frozen, all with --fine-tune"
+            )
+        return trainable(network)
 
     def weights_of(self, classes: int) -> np.ndarray:
         """Factor of the loss of every class.

@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float32
 
 from recon.nn.patch_network import PatchClassifier, PatchFeaturizer, PatchNetworkConfig
-from recon.tagging.backbone_network import BackboneConfig, MergedFeaturizer
+from recon.tagging.backbone_network import BackboneConfig, MergedFeaturizer, Scale
 from recon.tagging.jet_images import JetImageConfig, jet_images
 from recon.tagging.labels import LABELS
 from recon.tagging.pixel_maps import MERGED_PIXELS
@@ -93,6 +93,7 @@ class JetBackboneConfig:
 
     backbone: str
     weights: str = ""
+    scale: Scale | None = None
     pixels: int = MERGED_PIXELS
     half_width: float = 1.0
     align: bool = True
@@ -112,6 +113,7 @@ class JetBackboneConfig:
         return BackboneConfig(
             backbone=self.backbone,
             weights=self.weights,
+            scale=self.scale,
             image=(self.pixels, self.pixels),
             views=1,
             gain=self.gain,

@@ -129,12 +129,13 @@ def train(config: JetImageTraining, say: Say = lambda _: None, report: Report | 
 
 def _initial(config: JetImageTraining, sample: Jets) -> JetImageNetwork:
     """The network to begin with, with room for batches of such images."""
-    found = _load(config.initial) if config.initial is not None else None
+    found = _named(config) if config.backbone or config.initial else None
     start = JetImageNetworkConfig(channels=config.channels, blocks=config.blocks)
     shape = found.config if found is not None else config.drawn(start)
-    images = draw_jets(jnp.asarray(sample.candidates), jnp.asarray(sample.candidate_valid), shape.image)
     if isinstance(shape, JetBackboneConfig):
-        raise ConfigError(f"{config.initial} has a featurizer of others: train it with --frozen")
+        assert found is not None
+        return config.to_train(found)
+    images = draw_jets(jnp.asarray(sample.candidates), jnp.asarray(sample.candidate_valid), shape.image)
     shape = dataclasses.replace(shape, **measured(shape.network, np.asarray(images)))
     network = JetImageNetwork(shape, rngs=nnx.Rngs(config.seed))
     return set_model_arrays(network, model_arrays(found)) if found else network
@@ -193,7 +194,7 @@ def _train_classifier(
     report: Report | None,
 ) -> tuple[JetImageNetwork, Fitted]:
     """A new classifier on features that are computed once."""
-    network = _featurizer(config)
+    network = _named(config)
     say(f"features of {len(jets.label):,} jets by the featurizer of {config.backbone or config.initial}")
 
     def draw(rows: np.ndarray) -> np.ndarray:
@@ -209,8 +210,8 @@ def _train_classifier(
     return network, fitted
 
 
-def _featurizer(config: JetImageTraining) -> JetImageNetwork:
-    """The network whose featurizer is kept."""
+def _named(config: JetImageTraining) -> JetImageNetwork:
+    """The network to begin with."""
     if config.backbone is None:
         assert config.initial is not None
         return _load(config.initial)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import nnx
 
-from recon.errors import ConfigError, DataError
+from recon.errors import DataError
 from recon.io.pixel_maps import join_events, packed, pixel_maps, take_events
 from recon.io.root_pixel_maps import count_neutrino_events, read_neutrino_events
 from recon.io.weights import model_arrays, set_model_arrays
@@ -148,11 +148,11 @@ def augmented_batches(
     return batch
 
 
-def _initial(config: NeutrinoTraining, sample: np.ndarray) -> PatchNetwork:
+def _initial(config: NeutrinoTraining, sample: np.ndarray) -> PatchNetwork | BackboneNetwork:
     """The network to begin with, with room for batches of such images."""
-    found = load_model(config.initial).network if config.initial is not None else None
-    if found is not None and not isinstance(found, PatchNetwork):
-        raise ConfigError(f"{config.initial} has a featurizer of others: train it with --frozen")
+    found = _named(config).network if config.backbone or config.initial else None
+    if isinstance(found, BackboneNetwork):
+        return config.to_train(found)
     shape = (
         found.config
         if found
@@ -171,7 +171,7 @@ def _initial(config: NeutrinoTraining, sample: np.ndarray) -> PatchNetwork:
 
 def _train_network(
     config: NeutrinoTraining, events: NeutrinoEvents, used: np.ndarray, held: np.ndarray, say: Say
-) -> tuple[PatchNetwork, Fitted]:
+) -> tuple[PatchNetwork | BackboneNetwork, Fitted]:
     """All weights."""
     label = events.label[held]
     parts = np.array_split(held, max(len(held) // config.batch, 1))
@@ -202,7 +202,7 @@ def _train_classifier(
     report: Report | None,
 ) -> tuple[PatchNetwork | BackboneNetwork, Fitted]:
     """A new classifier on features that are computed once."""
-    model = _featurizer(config)
+    model = _named(config)
     say(f"features of {len(events.label):,} events by the featurizer of {model.name}")
     hits = (events.offsets, events.view, events.plane, events.cell, events.charge)
     features = image_features(
@@ -216,8 +216,8 @@ def _train_classifier(
     return network, fitted
 
 
-def _featurizer(config: NeutrinoTraining) -> NeutrinoModel:
-    """The model whose featurizer is kept."""
+def _named(config: NeutrinoTraining) -> NeutrinoModel:
+    """The model to begin with."""
     if config.backbone is None:
         assert config.initial is not None
         return load_model(config.initial)

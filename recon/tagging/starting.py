@@ -67,7 +67,7 @@ def start(
         ConfigError: an unknown kind, one that cannot be trained on such files, or another than that of `initial`.
         DataError: files or weights that cannot be read.
     """
-    classes = file_labels(next(tables(files[0])))[0]
+    classes = file_labels(next(tables(files[0])), str(files[0]))[0]
     if initial is not None:
         return _again(load_model(initial), model, classes, seed)
     kind = model or "deepak8"
@@ -97,6 +97,8 @@ def _again(tagger: Tagger, model: str | None, classes: tuple[str, ...], seed: in
     if model is not None and model != kind:
         raise ConfigError(f"{tagger.name} is a {kind}; --model {model} cannot begin from it")
     old = tagger.model.network
+    if isinstance(old.config, DeepCSVConfig):
+        return Start(kind, old, tagger.inputs, tagger.labels, FLAVOUR_LABELS, tagger)
     network = old if tagger.labels == classes else _with_outputs(kind, old, tagger.labels, classes, seed)
     return Start(kind, network, tagger.inputs, classes, classes, tagger)
 

@@ -90,7 +90,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if not self.files:
             raise ConfigError("no file to train on was given; make one with `recon simulate jets`")
-        if set(self.files) & set(self.test):
+        if {path.resolve() for path in self.files} & {path.resolve() for path in self.test}:
             raise ConfigError("a file is given for training and for the test: the numbers would mean nothing")
         if not 0 <= self.distill <= 1 or not self.softness > 0 or self.adversary < 0:
             raise ConfigError(

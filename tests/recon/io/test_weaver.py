@@ -298,3 +298,33 @@ def test_formulas():
     assert evaluate("(b == 2) | ~(b < 4)", columns, "here").tolist() == [True, False]
     with pytest.raises(DataError, match=r"here: 'a \+ c' fails: NameError"):
         evaluate("a + c", columns, "here")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("inputs: [1]", r"'inputs' is \[1\]; a map is needed"),
+        ("new_variables: [a]", "'new_variables' is"),
+        ("preprocess: 5", "'preprocess' is 5"),
+        ("preprocess: {params: [1]}", r"'params' is \[1\]"),
+        ("labels: [a]", "'labels' is"),
+        ("observers: 3", "observers 3; a list of names"),
+        ("selection: 5", "'selection' is 5; a formula"),
+        ("test_time_selection: [a]", "'test_time_selection' is"),
+        ("inputs: {a: {length: 0, vars: [pt]}}", "input 'a': length 0; allowed: 1 or more"),
+        # A text is a list of letters to Python.
+        ("inputs: {a: {length: 3, vars: pt}}", "input 'a' needs 'length' and 'vars': .*vars are 'pt'"),
+        ("inputs: {a: {length: 3, vars: [[pt, x]]}}", r"input 'a': variable \['pt', 'x'\]: .*'x'"),
+        ("inputs: {a: {length: 3, vars: [[pt, 1, null]]}}", "input 'a': variable"),
+        ("inputs: {a: {length: 3, vars: [[]]}}", r"input 'a': variable \[\]"),
+        (
+            "{preprocess: {params: {pt: {center: 1}}}, inputs: {a: {length: 3, vars: [pt]}}}",
+            "input 'a': variable .*'scale'.*; .*'params' with center, scale, min and max",
+        ),
+    ],
+)
+def test_malformed_sections_are_named(tmp_path, text, message):
+    path = tmp_path / "data.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=rf"data\.yaml: {message}"):
+        read_weaver(path)

@@ -9,15 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from recon.errors import ConfigError
 from recon.io.jet_columns import jet_columns
 from recon.io.jets import write_jets
 from recon.io.npz import read_arrays
 from recon.io.root_pixel_maps import write_neutrino_events
-from recon.nn.backbones import Backbone
+from recon.io.weights import model_arrays
+from recon.nn.backbones import PRESETS, Backbone, random_backbone
 from recon.nn.pretrained import PACKAGE
+from recon.nn.resnet import ResNetConfig
 from recon.tagging.backbone_network import BackboneConfig, BackboneNetwork, MergedFeaturizer
 from recon.tagging.cvn import NeutrinoModel, load_model, save_model
 from recon.tagging.features import make_jets
@@ -34,6 +36,7 @@ from recon.tagging.remote import pack_jets
 from recon.tagging.shipped import load_model as load_tagger
 from recon.tagging.two_part_engine import connect_parts
 from recon.types import Jets
+from tests.recon.nn.test_pretrained import torchvision_arrays
 from tests.recon.tagging.small_jets import make_table
 from tests.recon.tagging.small_neutrinos import labelled_events
 
@@ -74,6 +77,66 @@ def test_a_featurizer_of_others_is_not_trained(model, tmp_path):
 def test_one_beginning(tmp_path):
     with pytest.raises(ConfigError, match="choose one"):
         NeutrinoTraining(train=(tmp_path,), output=tmp_path, backbone=NAME, initial="nova")
+    for wrong in ({"backbone": NAME, "frozen": True}, {}):
+        with pytest.raises(ConfigError, match="--fine-tune trains all weights"):
+            NeutrinoTraining(train=(tmp_path,), output=tmp_path, fine_tune=True, **wrong)
+
+
+@pytest.fixture
+def small_resnet(monkeypatch, tmp_path):
+    """ResNet-18 as small as it can be, and a file of weights for it."""
+    config = ResNetConfig(stages=(1, 1), width=8, classes=2, bottleneck=False)
+    monkeypatch.setitem(PRESETS, "resnet18", config)
+    arrays = torchvision_arrays(random_backbone("resnet18", seed=3).network)
+    save_file(arrays, tmp_path / "resnet18.safetensors")
+    return {"backbone": "resnet18", "weights": tmp_path / "resnet18.safetensors"}
+
+
+SHORT = {"validation": 0.2, "batch": 8, "epochs": 1.0, "evaluations": 1, "progress": False}
+
+
+def test_all_weights_are_trained_if_asked_for(small_resnet, tmp_path):
+    """They move, they and the scale of the pixels are in the model's file, and training goes on without being asked."""
+    path = tmp_path / "events.root"
+    write_neutrino_events(path, [labelled_events(20)])
+    kept = NeutrinoTraining(train=(path,), output=tmp_path / "kept", **small_resnet, **SHORT)
+    model = train(kept).model
+    with pytest.raises(ConfigError, match="--fine-tune"):
+        train(NeutrinoTraining(train=(path,), output=tmp_path, initial=str(kept.output / "model"), **SHORT))
+    for beginning in (small_resnet, {"initial": str(kept.output / "model")}):
+        config = NeutrinoTraining(
+            train=(path,), output=tmp_path / f"run-{len(beginning)}", fine_tune=True, **beginning, **SHORT
+        )
+        tuned = train(config).model
+        before, after = (model_arrays(found.network.featurizer) for found in (model, tuned))
+        moved = {name.rpartition("/")[2] for name in before if (before[name] != after[name]).any()}
+        assert {"kernel", "mean", "var"} <= moved
+    small_resnet["weights"].unlink()
+    found = load_model(config.output / "model")
+    assert found.network.config.scale == tuple(model.network.featurizer.scale)
+    events = labelled_events(4)
+    np.testing.assert_allclose(score_events(events, found), score_events(events, tuned), rtol=1e-5)
+    assert not np.allclose(score_events(events, found), score_events(events, model), rtol=1e-3)
+    further = NeutrinoTraining(
+        train=(path,), output=tmp_path / "more", initial=str(config.output / "model"), **SHORT
+    )
+    assert train(further).fitted.finished
+
+
+def test_jets_train_all_of_it(small_resnet, tmp_path):
+    path = tmp_path / "jets.root"
+    write_jets(path, [make_table(20, seed=3, candidates=(3, 12))])
+    config = JetImageTraining(
+        train=(path,), output=tmp_path / "run", pixels=56, fine_tune=True, **small_resnet, **SHORT
+    )
+    tuned = train_jets(config).model
+    tagger = load_tagger(tmp_path / "run" / "model")
+    assert tagger.model.network.config == tuned.network.config
+    arrays = load_file(tmp_path / "run" / "model" / "weights.safetensors")
+    before = torchvision_arrays(random_backbone("resnet18", seed=3).network)["conv1.weight"]
+    stem = arrays["featurizer/inner/stem/kernel"].transpose(3, 2, 0, 1)
+    assert stem.shape == before.shape
+    assert (stem != before).any()
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +177,7 @@ def test_jets_train_behind_it(jet_run):
 def test_it_is_not_trained_with_jets_either(jet_run):
     config = jet_run[0]
     again = JetImageTraining(train=config.train, output=config.output, initial=str(config.output / "model"))
-    with pytest.raises(ConfigError, match="--frozen"):
+    with pytest.raises(ConfigError, match="--fine-tune"):
         train_jets(again)
 
 
