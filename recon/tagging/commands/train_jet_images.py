@@ -18,7 +18,7 @@ from recon.tagging.shipped import load_model
 
 QUESTIONS = {
     "top": Question(("T",), ("QCD",)),
-    "heavy": Question(("T", "W", "Z", "H"), ("QCD",)),
+    "heavy": Question(("T", "Tbc", "Tbq", "W", "Z", "H"), ("QCD",)),
 }
 """What the reports at the end ask: the confusion matrix of the second one has all classes."""
 
