@@ -48,10 +48,10 @@ def write_parquet_jets(
                 own = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "units": UNITS}
                 schema = arrow.schema.with_metadata({_METADATA: metadata_text(metadata or {}, own)})
                 writer = parquet.ParquetWriter(partial, schema, **_encoding(table))
-            if arrow.schema.names != schema.names:
+            if set(arrow.schema.names) != set(schema.names):
                 differing = sorted(set(schema.names) ^ set(arrow.schema.names))
                 raise DataError(f"{path}: columns {differing} are not in all jets")
-            writer.write_table(arrow.cast(schema), row_group_size=2 * GROUP_JETS)
+            writer.write_table(arrow.select(schema.names).cast(schema), row_group_size=2 * GROUP_JETS)
             written += len(table)
         if writer is None:
             raise DataError(f"{path}: there is no jet to write")
@@ -162,6 +162,8 @@ def _read_group(file: Any, path: Path, group: int, names: Sequence[str]) -> Any:
 
 def _without_option(column: Any, path: Path, name: str, first: int) -> Any:
     """Every column of a foreign file may have nulls; where it has none, its type need not say so."""
+    if not any(mark in str(column.type) for mark in ("?", "option")):
+        return column
     is_null = ak.is_none(column)
     if column.ndim > 1:
         is_null = is_null | ak.fill_none(ak.any(ak.is_none(column, axis=1), axis=1), False)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, UseAppendAction, arg
 
 from recon.commands import Json, console, progress_bars, write_json
-from recon.errors import DataError
+from recon.errors import ConfigError, DataError
 from recon.tagging.commands.options import load, losses
 from recon.tagging.evaluation import Question, TaggerResult, evaluate_taggers
 from recon.tagging.pipeline import open_jets, read_tables
@@ -79,8 +79,11 @@ def compare(
         jets: most jets of each file.
 
     Raises:
+        ConfigError: no jets are wanted.
         DataError: files that cannot be read or have no truth.
     """
+    if jets is not None and jets < 1:
+        raise ConfigError(f"--jets {jets}; allowed: 1 or more")
     opened = [open_jets(file) for file in files]
     if not sum(file.entries for file in opened):
         raise DataError(f"there are no jets in {', '.join(map(str, files))}")

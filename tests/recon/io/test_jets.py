@@ -229,3 +229,13 @@ def test_nulls_in_parquet_are_named(foreign, columns, message):
 def test_metadata_of_others_under_our_name(foreign, text):
     with pytest.raises(DataError, match=r"foreign\.parquet: the metadata 'recon' is not a JSON object"):
         read_jet_metadata(foreign({"jet_pt": [1.0]}, {b"recon": text}))
+
+
+def test_the_order_of_columns_does_not_matter(target):
+    path, layout = target
+    table = make_table(5500, seed=7, candidates=(0, 1), vertices=(0, 1))
+    turned = table[table.fields[::-1]]
+    write(path, [table, turned[:4]], layout)
+    got = ak.concatenate(list(read_jets(path)))
+    assert len(got) == 5504
+    assert_same(got[5500:], table[:4])

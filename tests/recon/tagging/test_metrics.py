@@ -160,3 +160,13 @@ def test_temperatures_by_hand():
     odds = np.exp([0.0, 1.0, 2.0])
     np.testing.assert_allclose(calibrated(logits, 2.0)[0], odds / odds.sum())
     assert negative_log_likelihood(np.array([2]), logits / 2) == pytest.approx(-np.log(odds[2] / odds.sum()))
+
+
+@pytest.mark.parametrize("shape", [(17,), (3, 2, 17)])
+def test_discriminant_of_one_jet_and_of_tables_of_jets(shape):
+    scores = np.random.default_rng(0).random(shape)
+    found = discriminant(scores, "T")
+    assert found.shape == shape[:-1]
+    np.testing.assert_allclose(np.ravel(found), discriminant(scores.reshape(-1, 17), "T"))
+    with pytest.raises(DataError, match="the last axis must be the 17 classes"):
+        discriminant(np.moveaxis(scores[None], -1, 0), "T")
