@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-OURS = ("recon", "recon, plain convolutions", "recon, not folded")
+OURS = ("recon", "recon, plain convolutions", "recon, not folded", "recon, bfloat16")
 TORCH = ("torch eager", "torch channels_last", "torch frozen", "torch compiled", "torch bfloat16")
 PEER = "onnxruntime"
-TOLERANCE = {"torch bfloat16": 0.1}
+TOLERANCE = dict.fromkeys(("recon, bfloat16", "torch bfloat16"), 0.1)
 """Largest difference of logits, in units of the largest logit; 1e-4 for the others."""
 Program = Callable[[], np.ndarray]
 
@@ -78,19 +78,19 @@ def recon_program(form: str, batch: int) -> Program:
     import jax
     from flax import nnx
 
-    from recon.nn.image_inference import all_at_once, fold_featurizer
+    from recon.nn.image_inference import fold_featurizer, on_accelerator
 
     module, images = network(), images_of(batch)
     if form == OURS[2]:
         definition, state = nnx.split(module)
         program = jax.jit(lambda state, images: nnx.merge(definition, state)(images))
         return lambda: np.asarray(program(state, images))
-    folded = fold_featurizer(module.featurizer)
+    folded = fold_featurizer(module.featurizer, bfloat16=form == OURS[3])
     features = folded.features
     if form == OURS[1]:
 
         def features(weights: Any, images: Any) -> Any:
-            return all_at_once(folded.features.args[0], weights, images)
+            return on_accelerator(folded.features.args[0], weights, images)
 
     weights = jax.device_put((folded.weights, (module.classifier.kernel[...], module.classifier.bias[...])))
     program = jax.jit(lambda weights, images: features(weights[0], images) @ weights[1][0] + weights[1][1])

@@ -7,12 +7,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tyro.conf import arg
+from tyro.conf import OmitArgPrefixes, arg
 
 from recon.errors import ConfigError
 
@@ -69,37 +70,41 @@ def is_csv(path: Path) -> bool:
     return ".csv" in path.suffixes
 
 
-Server = Annotated[
-    str | None,
-    arg(
-        help="let a server do it: grpc://HOST:PORT, more of them after commas for when it fails, or local:FOLDER for "
-        "an exported model in this process"
-    ),
-]
-Fallback = Annotated[
-    str | None, arg(help="local:FOLDER with the same exported model, for when every server fails")
-]
-TokenFile = Annotated[
-    Path | None, arg(help="holds the bearer token of the server; the variable RECON_TOKEN does too")
-]
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Let a server do the work.
 
-
-def engine_settings(
-    server: str | None, *, fallback: str | None, token_file: Path | None, timeout: float
-) -> dict[str, Any]:
-    """What `recon.engines.connect` is told beside the address.
-
-    Args:
-        server: address; `None` where this process does the work.
-        fallback: address of an exported model.
-        token_file: holds the token; never on the command line, which every user of the host can read.
-        timeout: seconds for an event.
-
-    Raises:
-        ConfigError: settings of a server without one.
+    Attributes:
+        server: let a server do it: grpc://HOST:PORT, more of them after commas for when it fails, or local:FOLDER for
+            an exported model in this process.
+        fallback: local:FOLDER with the same exported model, for when every server fails.
+        streams: requests on their way to the server at once.
+        token_file: holds the bearer token of the server, which every user of the host could read on the command line;
+            the variable RECON_TOKEN does too.
+        timeout: seconds that the server may take for a request, before it is tried again.
     """
-    if server is None and (fallback is not None or token_file is not None):
-        raise ConfigError("--fallback and --token-file go with --server")
-    token = token_file.read_text().strip() if token_file is not None else os.environ.get("RECON_TOKEN")
-    optional = {"fallback": fallback, "token": token}
-    return {"timeout": timeout} | {name: value for name, value in optional.items() if value is not None}
+
+    server: str | None = None
+    fallback: str | None = None
+    streams: int = 4
+    token_file: Path | None = None
+    timeout: float = 60.0
+
+    def settings(self) -> dict[str, Any]:
+        """What `recon.engines.connect` is told beside the address.
+
+        Raises:
+            ConfigError: settings of a server without one.
+        """
+        if self.server is None and (self.fallback is not None or self.token_file is not None):
+            raise ConfigError("--fallback and --token-file go with --server")
+        token = (
+            os.environ.get("RECON_TOKEN") if self.token_file is None else self.token_file.read_text().strip()
+        )
+        optional = {"fallback": self.fallback, "token": token}
+        return {"timeout": self.timeout} | {name: x for name, x in optional.items() if x is not None}
+
+
+Remote = OmitArgPrefixes[ServerOptions]
+HERE = ServerOptions()
+"""No server: this process does the work."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jax import Array as JaxArray
-from jaxtyping import Bool, Float32, Int32, Int64, UInt64
+from jaxtyping import Bool, Float32, Int32, Int64, UInt8, UInt64
 
 if TYPE_CHECKING:
     # A type checker cannot know on which side of the compiler an array is: on one it is NumPy's, on the other JAX's.
@@ -396,9 +396,9 @@ class NeutrinoEvents(NamedTuple):
     number: UInt64[Array, " e"]
     label: Int32[Array, " e"]
     offsets: Int64[Array, " e1"]
-    view: Int32[Array, " n"]
-    plane: Int32[Array, " n"]
-    cell: Int32[Array, " n"]
+    view: Int32[Array, " n"] | UInt8[Array, " n"]
+    plane: Int32[Array, " n"] | UInt8[Array, " n"]
+    cell: Int32[Array, " n"] | UInt8[Array, " n"]
     charge: Float32[Array, " n"]
     outside: Int32[Array, " e"]
     window: Int32[Array, "e 3"]

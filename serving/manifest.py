@@ -173,6 +173,10 @@ def _check(manifest: Manifest, where: str) -> None:
             raise ArtifactError(
                 f"{where}: a bucket sizes the axes {sorted(bucket.sizes)}, the inputs {sorted(axes)}"
             )
+        if wrong := {axis: size for axis, size in bucket.sizes.items() if type(size) is not int or size < 1}:
+            raise ArtifactError(
+                f"{where}: a bucket has the sizes {wrong}; whole numbers of 1 or more are allowed"
+            )
         if missing := sorted(set(bucket.programs.values()) - set(manifest.files)):
             raise ArtifactError(
                 f"{where}: a bucket names the program {missing[0]!r}, which is not among the files"

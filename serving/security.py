@@ -52,13 +52,16 @@ def check_token(expected: str | None, header: str | None) -> None:
         return
     if not header or not header.startswith(BEARER):
         raise Unauthenticated("the request has no token; send the header 'authorization: Bearer TOKEN'")
-    if not hmac.compare_digest(header.removeprefix(BEARER).encode(), expected.encode()):
+    # Bytes that are no UTF-8 come as surrogates.
+    given = header.removeprefix(BEARER).encode(errors="surrogateescape")
+    if not hmac.compare_digest(given, expected.encode()):
         raise Unauthenticated("the token is wrong")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is this host."""
+    """Whether an address is this host, also where IP of version 4 is written as one of version 6."""
     try:
-        return ip_address(host).is_loopback
+        address = ip_address(host)
     except ValueError:
         return host == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -8,6 +8,7 @@ much of a hadronic shower is made of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from jaxtyping import Float32, Int, Int32
@@ -20,35 +21,51 @@ from recon.types import Array, Clusters, DensityClusters
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterClueConfig:
-    """Parameters of CLUE on layer clusters in three dimensions.
+class ProjectedClueConfig:
+    """Parameters of CLUE in three dimensions along lines of sight.
 
     Attributes:
-        plane: layer clusters are projected into this distance from the interaction point, mm.
+        plane: points are projected into this distance from the interaction point, mm.
         layer_step: distance of two layers in row, mm.
         d_c: radius of the density, mm.
         rho_c: least density of a seed, GeV.
-        outlier_delta_factor: in units of `d_c`, how far layer clusters below `rho_c` look for a denser one.
-        energy_min: layer clusters below are left out, GeV.
+        outlier_delta_factor: in units of `d_c`, how far points below `rho_c` look for a denser one.
     """
 
     plane: float = 3300.0
-    layer_step: float = 3.0
+    layer_step: float
     d_c: float = 20.0
+    rho_c: float
+    outlier_delta_factor: float
+
+    def __post_init__(self) -> None:
+        for name in ("plane", "layer_step", "d_c", "rho_c"):
+            if not getattr(self, name) > 0:
+                self._refuse(name, "more than 0")
+        if not self.outlier_delta_factor >= 1:
+            self._refuse("outlier_delta_factor", "1 or more")
+
+    def _refuse(self, name: str, allowed: str) -> NoReturn:
+        raise ConfigError(f"{type(self).__name__}.{name} = {getattr(self, name)}; allowed is {allowed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterClueConfig(ProjectedClueConfig):
+    """Parameters of CLUE on layer clusters; see `ProjectedClueConfig` for the others.
+
+    Attributes:
+        energy_min: layer clusters below are left out, GeV.
+    """
+
+    layer_step: float = 3.0
     rho_c: float = 4.0
     outlier_delta_factor: float = 2.0
     energy_min: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("plane", "layer_step", "d_c", "rho_c"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"ClusterClueConfig.{name} = {getattr(self, name)}; allowed is more than 0")
-        if not self.outlier_delta_factor >= 1:
-            raise ConfigError(
-                f"ClusterClueConfig.outlier_delta_factor = {self.outlier_delta_factor}; allowed is 1 or more"
-            )
+        super().__post_init__()
         if not self.energy_min >= 0:
-            raise ConfigError(f"ClusterClueConfig.energy_min = {self.energy_min}; allowed is 0 or more")
+            self._refuse("energy_min", "0 or more")
 
 
 def project(

@@ -10,40 +10,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recon.errors import ConfigError
 from recon.hgcal_clustering.checks import check_rechits
 from recon.hgcal_clustering.clue import clue
-from recon.hgcal_clustering.clue_clusters import project
+from recon.hgcal_clustering.clue_clusters import ProjectedClueConfig, project
 from recon.hgcal_clustering.rows import to_rows
 from recon.types import DensityClusters, RecHits
 
 
 @dataclass(frozen=True, kw_only=True)
-class HitClueConfig:
-    """Parameters of CLUE on hits in three dimensions.
+class HitClueConfig(ProjectedClueConfig):
+    """Parameters of CLUE on hits; see `ProjectedClueConfig`."""
 
-    Attributes:
-        plane: hits are projected into this distance from the interaction point, mm.
-        layer_step: distance of two layers in row, mm.
-        d_c: radius of the density, mm.
-        rho_c: least density of a seed, GeV.
-        outlier_delta_factor: in units of `d_c`, how far hits below `rho_c` look for a denser one.
-    """
-
-    plane: float = 3300.0
     layer_step: float = 10.0
-    d_c: float = 20.0
     rho_c: float = 0.25
     outlier_delta_factor: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("plane", "layer_step", "d_c", "rho_c"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"HitClueConfig.{name} = {getattr(self, name)}; allowed is more than 0")
-        if not self.outlier_delta_factor >= 1:
-            raise ConfigError(
-                f"HitClueConfig.outlier_delta_factor = {self.outlier_delta_factor}; allowed is 1 or more"
-            )
 
 
 def clue_hits(hits: RecHits, config: HitClueConfig | None = None) -> DensityClusters:

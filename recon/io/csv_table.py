@@ -188,7 +188,8 @@ def _present(
 
 
 def _check_widths(path: Path, header: list[str], rows: list[str]) -> None:
-    commas = np.fromiter((row.count(",") for row in rows), np.int64, len(rows))
+    # A line without anything has no cell, not an empty one: NumPy would leave it out.
+    commas = np.fromiter((row.count(",") if row.strip() else -1 for row in rows), np.int64, len(rows))
     wrong = np.flatnonzero(commas != len(header) - 1)
     if wrong.size:
         line = int(wrong[0]) + 1 + _HEADER_LINES

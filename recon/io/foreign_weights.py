@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -33,6 +33,7 @@ class Filler(Generic[Network]):
         self._network, self._path = network, path
         self._needed = array_shapes(network)
         self._placed: dict[str, np.ndarray] = {}
+        self._sources: set[str] = set()
 
     def put(self, place: str, array: Any, source: str) -> None:
         """Put one array into its place.
@@ -56,6 +57,7 @@ class Filler(Generic[Network]):
         if not np.isfinite(values).all():
             raise DataError(f"{self._path}: {source!r} has numbers that are not finite")
         self._placed[place] = values
+        self._sources.add(source)
 
     def identity_norm(self, place: str, shift: np.ndarray, source: str, epsilon: float) -> None:
         """Batch normalisation that only adds: its scale lies in the matrix before it already.
@@ -72,15 +74,22 @@ class Filler(Generic[Network]):
         self.put(f"{place}/mean", 0 * ones, source)
         self.put(f"{place}/var", ones - np.float32(epsilon), source)
 
-    def finish(self) -> Network:
+    def finish(self, names: Iterable[str] = ()) -> Network:
         """The network, filled and in evaluation mode.
 
+        Args:
+            names: of arrays of the file that must all have found a place.
+
         Raises:
-            DataError: a place was left empty.
+            DataError: a place was left empty, or an array has none.
         """
         if missing := sorted(self._needed.keys() - self._placed.keys()):
             raise DataError(
                 f"{self._path} lacks {len(missing)} of {len(self._needed)} arrays, first that for {missing[0]!r}"
+            )
+        if extra := sorted(set(names) - self._sources):
+            raise DataError(
+                f"{self._path}: {len(extra)} arrays have no place in the network, first {extra[0]!r}"
             )
         set_model_arrays(self._network, self._placed)
         self._network.eval()

@@ -24,7 +24,8 @@ def read_arrays(path: Path, kind: type[ArraysT]) -> ArraysT | None:
         # Opened here: NumPy leaves its own handle open when the archive is damaged.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return kind(**{name: file[name] for name in kind._fields})  # type: ignore[attr-defined]
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+    # An array without an archive around it is no context.
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
         return None
 
 

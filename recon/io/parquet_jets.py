@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import awkward as ak
+import numpy as np
 
 from recon.errors import ConfigError, DataError
 from recon.io.jets_layout import GROUP_JETS, SCHEMA, SCHEMA_VERSION, UNITS, grouped, require
@@ -47,10 +48,10 @@ def write_parquet_jets(
                 own = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "units": UNITS}
                 schema = arrow.schema.with_metadata({_METADATA: metadata_text(metadata or {}, own)})
                 writer = parquet.ParquetWriter(partial, schema, **_encoding(table))
-            if arrow.schema.names != schema.names:
+            if set(arrow.schema.names) != set(schema.names):
                 differing = sorted(set(schema.names) ^ set(arrow.schema.names))
                 raise DataError(f"{path}: columns {differing} are not in all jets")
-            writer.write_table(arrow.cast(schema), row_group_size=2 * GROUP_JETS)
+            writer.write_table(arrow.select(schema.names).cast(schema), row_group_size=2 * GROUP_JETS)
             written += len(table)
         if writer is None:
             raise DataError(f"{path}: there is no jet to write")
@@ -84,7 +85,7 @@ def read_parquet_jets(
 
     Raises:
         DataError: a file that is missing, truncated or damaged; a missing column: named, with those that are spelled
-            nearly the same.
+            nearly the same; a null: with its column and its jet.
         ConfigError: no pyarrow.
     """
     with _opened(path) as file:
@@ -129,7 +130,12 @@ def read_parquet_metadata(path: Path) -> dict[str, Any]:
     """
     with _opened(path) as file:
         text = (file.schema_arrow.metadata or {}).get(_METADATA)
-    return dict(json.loads(text)) if text else {}
+    try:
+        return dict(json.loads(text)) if text else {}
+    except (TypeError, ValueError) as problem:
+        raise DataError(
+            f"{path}: the metadata {_METADATA.decode()!r} is not a JSON object: {problem}"
+        ) from problem
 
 
 def _encoding(table: Any) -> dict[str, Any]:
@@ -150,14 +156,26 @@ def _read_group(file: Any, path: Path, group: int, names: Sequence[str]) -> Any:
     except Exception as problem:
         raise DataError(f"{path}: cannot read row group {group}, the file is damaged: {problem}") from problem
     table = ak.from_arrow(arrow)
-    # Nulls are possible in parquet, and every column of a foreign file is optional; none is kept where none is there.
-    return ak.Array(
-        {name: ak.drop_none(table[name]) if _optional(table[name]) else table[name] for name in names}
-    )
+    first = sum(file.metadata.row_group(row).num_rows for row in range(group))
+    return ak.Array({name: _without_option(table[name], path, name, first) for name in names})
 
 
-def _optional(column: Any) -> bool:
-    return "?" in str(column.type) or "option" in str(column.type)
+def _without_option(column: Any, path: Path, name: str, first: int) -> Any:
+    """Every column of a foreign file may have nulls; where it has none, its type need not say so."""
+    if not any(mark in str(column.type) for mark in ("?", "option")):
+        return column
+    is_null = ak.is_none(column)
+    if column.ndim > 1:
+        is_null = is_null | ak.fill_none(ak.any(ak.is_none(column, axis=1), axis=1), False)
+    if rows := np.flatnonzero(ak.to_numpy(is_null)).tolist():
+        raise DataError(
+            f"{path}: {name} is null in jet {first + rows[0]} ({len(rows)} such jets in its row group)"
+        )
+    return ak.transform(_required, column)
+
+
+def _required(layout: Any, **_: Any) -> Any:
+    return ak.transform(_required, layout.project(), highlevel=False) if layout.is_option else None
 
 
 @contextmanager

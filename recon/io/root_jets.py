@@ -56,7 +56,7 @@ def write_root_jets(
             if tree is None:
                 fields = table.fields
                 tree = _new_tree(file, layout, table, path)
-            if table.fields != fields:
+            if set(table.fields) != set(fields):
                 differing = sorted(set(fields) ^ set(table.fields))
                 raise DataError(f"{path}: columns {differing} are not in all jets")
             tree.extend(_entries(table, counted=layout == "ttree"))

@@ -14,6 +14,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
+from recon.errors import DataError
 from recon.geometry import delta_phi, delta_r, wrap_phi
 from recon.io import root_file, root_table
 from recon.io.jets_layout import require
@@ -40,6 +41,15 @@ _VERTEX = (
 _DELTA_R_OFFSET = 0.5
 """What `FatJetSVs_deltaR` is short of."""
 _KINDS = {"isMuon": 13, "isElectron": 11, "isChargedHadron": 211, "isPhoton": 22, "isNeutralHadron": 130}
+
+_INDICES = (
+    ("FatJetPFCands_jetIdx", "FatJet_pt", 0),
+    ("FatJetPFCands_pFCandsIdx", "PFCands_pt", 0),
+    ("FatJetSVs_jetIdx", "FatJet_pt", 0),
+    ("FatJetSVs_sVIdx", "SV_eta", -1),
+    *((f"FatJet_subJetIdx{n}", "SubJet_pt", -1) for n in (1, 2)),
+)
+"""Branches that are rows of others within the event, one of these, and the lowest index: -1 is none."""
 
 REQUIRED = (
     *("run", "luminosityBlock", "event"),
@@ -93,7 +103,7 @@ def read_pfnano(
 
     Raises:
         DataError: a file that is missing, truncated or damaged; a missing branch: named, with those that are spelled
-            nearly the same.
+            nearly the same; an index of something that is not in the event.
     """
     path = Path(path)
     with root_file.opened(path) as file:
@@ -104,7 +114,30 @@ def read_pfnano(
         start, stop, _ = slice(entry_start, entry_stop).indices(tree.num_entries)
         for low in range(start, stop, GROUP_EVENTS):
             events = read_range(tree, path, [*REQUIRED, *scores], low, min(low + GROUP_EVENTS, stop))
+            check_indices(events, str(path))
             yield jets_of_events(events, scores)
+
+
+def check_indices(events: Any, where: str) -> None:
+    """Refuse indices of what is not in their event: they would name an object of another one.
+
+    Args:
+        events: records with the branches `REQUIRED`.
+        where: the file, opens the message.
+
+    Raises:
+        DataError: names the branch, the event and the index.
+    """
+    for branch, counted, lowest in _INDICES:
+        values, size = events[branch], ak.num(events[counted])
+        wrong = ak.to_numpy(ak.any((values < lowest) | (values >= size), axis=1))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            given = next(int(value) for value in values[row] if not lowest <= value < size[row])
+            raise DataError(
+                f"{where}, event {int(events['event'][row])}: {branch} is {given}; allowed are {lowest} to "
+                f"{int(size[row]) - 1}, the rows of {counted.split('_')[0]} ({int(wrong.sum())} such events)"
+            )
 
 
 def jets_of_events(events: Any, scores: list[str]) -> Any:

@@ -123,8 +123,8 @@ def read_weaver(path: str | Path) -> WeaverConfig:
 
     Raises:
         DataError: no such file, or not YAML.
-        ConfigError: an unknown section (named, with near spellings), an input or label that cannot be understood, a
-            formula that is more than arithmetic.
+        ConfigError: an unknown section (named, with near spellings), a section, an input, a variable or a label that
+            cannot be understood, a formula that is more than arithmetic.
     """
     path = Path(path)
     try:
@@ -140,20 +140,24 @@ def read_weaver(path: str | Path) -> WeaverConfig:
         raise ConfigError(
             f"{path}: unknown section {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
         )
-    preprocess = tree.get("preprocess") or {}
+    sections = ("preprocess", "new_variables", "inputs", "labels")
+    preprocess, variables_made, inputs, labels = (_section(tree, key, str(path)) for key in sections)
     automatic = str(preprocess.get("method", "manual")).lower().startswith(AUTO)
-    new = {name: str(text) for name, text in (tree.get("new_variables") or {}).items()}
-    selection = tree.get("selection")
+    new = {str(name): str(text) for name, text in variables_made.items()}
+    selection = _formula(tree, "selection", str(path))
+    observers = tree.get("observers") or tree.get("monitor_variables") or ()
+    if not isinstance(observers, list | tuple):
+        raise ConfigError(f"{path}: observers {observers!r}; a list of names is needed")
     config = WeaverConfig(
         path=str(path),
         tree=tree.get("treename"),
         selection=selection,
-        test_selection=tree.get("test_time_selection") or selection,
+        test_selection=_formula(tree, "test_time_selection", str(path)) or selection,
         # A variable that is itself is a branch.
         new_variables={name: text for name, text in new.items() if name != text},
-        inputs=tuple(_inputs(tree.get("inputs") or {}, preprocess.get("params") or {}, automatic, str(path))),
-        labels=_labels(tree.get("labels") or {}, str(path)),
-        observers=tuple(tree.get("observers") or tree.get("monitor_variables") or ()),
+        inputs=tuple(_inputs(inputs, _section(preprocess, "params", str(path)), automatic, str(path))),
+        labels=_labels(labels, str(path)),
+        observers=tuple(map(str, observers)),
         weights=tree.get("weights"),
     )
     for test in (False, True):
@@ -161,26 +165,54 @@ def read_weaver(path: str | Path) -> WeaverConfig:
     return config
 
 
+def _section(tree: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    """A part of a file that is a map; an empty one where the file does not have it."""
+    section = tree.get(key) or {}
+    if not isinstance(section, dict):
+        raise ConfigError(f"{where}: {key!r} is {section!r}; a map is needed")
+    return section
+
+
+def _formula(tree: Mapping[str, Any], key: str, where: str) -> str | None:
+    text = tree.get(key)
+    if not isinstance(text, str | None):
+        raise ConfigError(f"{where}: {key!r} is {text!r}; a formula is needed")
+    return text
+
+
 def _inputs(
     section: Mapping[str, Any], params: Mapping[str, Any], automatic: bool, where: str
 ) -> Iterator[Input]:
-    for name, entry in section.items():
+    for name, entry in ((str(name), entry) for name, entry in section.items()):
         try:
+            if not isinstance(entry["vars"], list):
+                raise TypeError(f"vars are {entry['vars']!r}, not a list")
             rows = [row if isinstance(row, list) else [row] for row in entry["vars"]]
             length, mode = int(entry["length"]), str(entry.get("pad_mode", "constant")).lower()
         except (KeyError, TypeError, ValueError) as problem:
             raise ConfigError(f"{where}: input {name!r} needs 'length' and 'vars': {problem!r}") from problem
+        if length < 1:
+            raise ConfigError(f"{where}: input {name!r}: length {length}; allowed: 1 or more")
         if mode not in ("constant", "wrap"):
             raise ConfigError(
                 f"{where}: input {name!r}: pad_mode {mode!r}; allowed are 'constant' and 'wrap'"
             )
         if name.endswith("_mask") and mode != "constant":
             raise ConfigError(f"{where}: input {name!r}: a mask must have pad_mode 'constant'")
-        made = tuple(_variable(row, params, automatic and not name.endswith("_mask")) for row in rows)
+        own = f"{where}: input {name!r}"
+        made = tuple(_variable(row, params, automatic and not name.endswith("_mask"), own) for row in rows)
         yield Input(name=name, length=length, pad_mode=mode, variables=made)  # type: ignore[arg-type]
 
 
-def _variable(row: list[Any], params: Mapping[str, Any], automatic: bool) -> Variable:
+def _variable(row: list[Any], params: Mapping[str, Any], automatic: bool, where: str) -> Variable:
+    try:
+        return _standardisation(row, params, automatic)
+    except (KeyError, TypeError, ValueError, IndexError) as problem:
+        shape = "[name, center, scale, low, high, pad value] is needed, or 'params' with center, scale, min and max"
+        raise ConfigError(f"{where}: variable {row!r}: {problem!r}; {shape}") from problem
+
+
+def _standardisation(row: list[Any], params: Mapping[str, Any], automatic: bool) -> Variable:
     """From `[name, center, scale, low, high, pad value]`, all but the name optional; stored parameters win."""
     name = str(row[0])
     if name in params:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from recon.errors import ConfigError, DataError
+from recon.features import ABSURD
 from recon.io.jets_layout import require
 from recon.io.weaver import AUTO, Input, Variable, WeaverConfig
 from recon.io.weaver_expressions import evaluate, variables
@@ -65,8 +66,23 @@ def select_jets(config: WeaverConfig, table: Any, *, test: bool = False) -> Any:
     made = ak.Array({name: columns[name] for name in columns if name in needed | set(wanted)})
     if not selection:
         return made
-    keep = np.asarray(ak.values_astype(evaluate(selection, columns, f"{config.path}, selection"), bool))
-    return made[keep]
+    where = f"{config.path}, selection {selection!r}"
+    return made[_one_each(evaluate(selection, columns, where), len(made), where).astype(bool)]
+
+
+def _one_each(values: Any, jets: int, where: str) -> np.ndarray:
+    """What a formula gives, if it is one number a jet."""
+    try:
+        numbers = ak.to_numpy(values, allow_missing=False)
+    except ValueError as problem:
+        raise DataError(
+            f"{where}: one number a jet is needed; it has lists of them or none: {problem}"
+        ) from problem
+    if numbers.shape != (jets,):
+        raise DataError(
+            f"{where}: one number a jet is needed; it has the shape {numbers.shape} for {jets} jets"
+        )
+    return np.asarray(numbers)
 
 
 def _make(name: str, config: WeaverConfig, columns: dict[str, Any], chain: tuple[str, ...]) -> None:
@@ -91,14 +107,22 @@ def standardise(config: WeaverConfig, table: Any) -> WeaverConfig:
 
     Returns:
         The configuration to use on all further data.
+
+    Raises:
+        DataError: there is no value of a variable, or most are infinite.
     """
 
     def fitted(variable: Variable) -> Variable:
         if variable.center != AUTO:
             return variable
         values = np.nan_to_num(ak.to_numpy(ak.flatten(table[variable.name], axis=None)))
-        low, center, high = np.percentile(values, [16, 50, 84])
+        low, center, high = np.percentile(values, [16, 50, 84]) if values.size else (np.nan,) * 3
         spread = max(high - center, center - low)
+        if not spread <= ABSURD:
+            raise DataError(
+                f"{config.path}: {variable.name} cannot be standardised: its {values.size} values have the 16, 50 and "
+                f"84 % quantiles {low:g}, {center:g} and {high:g}"
+            )
         return replace(variable, center=float(center), scale=float(1 / spread) if spread > 0 else 1.0)
 
     return replace(
@@ -174,8 +198,9 @@ def _label(config: WeaverConfig, table: Any) -> Int32[np.ndarray, " j"]:
         return np.full(len(table), NOISE, np.int32)
     if isinstance(config.labels, Mapping):
         name, formula = next(iter(config.labels.items()))
-        values = evaluate(formula, {key: table[key] for key in table.fields}, f"{config.path}, label {name}")
-        return np.asarray(values).astype(np.int32)
+        where = f"{config.path}, label {name}"
+        values = evaluate(formula, {key: table[key] for key in table.fields}, where)
+        return _one_each(values, len(table), where).astype(np.int32)
     flags = np.stack([np.asarray(table[name]) for name in config.labels], axis=1).astype(np.int64)
     twice = np.flatnonzero(flags.sum(axis=1) > 1)
     if twice.size:

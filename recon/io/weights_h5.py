@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from recon.errors import ConfigError, DataError
+from recon.errors import ConfigError, DataError, ReconError
 
 
 def _h5py() -> Any:
@@ -41,9 +41,12 @@ def read_h5(path: Path) -> dict[str, np.ndarray]:
             raise DataError(f"{path} has two arrays {short!r}; one of each name is allowed")
         arrays[short] = np.asarray(item)
 
+    h5py = _h5py()
     try:
-        with _h5py().File(path, "r") as file:
+        with h5py.File(path, "r") as file:
             file.visititems(visit)
+    except ReconError:
+        raise
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"{path} cannot be read as an HDF5 file: {error}") from error
     if not arrays:

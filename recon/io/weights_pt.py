@@ -149,8 +149,11 @@ class _Reader(pickle.Unpickler):
 def _tensor(storage: np.ndarray, offset: int, shape: Any, strides: Any, *rest: Any) -> np.ndarray:
     """A copy of the view that PyTorch describes; strides count numbers and not bytes."""
     del rest
+    if min((offset, *shape, *strides)) < 0:
+        raise ValueError(f"a tensor of shape {tuple(shape)} from {offset} in steps of {tuple(strides)}")
+    # What is outside must not be read: it is the memory of the program.
     last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
-    if shape and 0 not in shape and not 0 <= last < len(storage):
+    if 0 not in shape and last >= len(storage):
         raise ValueError(f"a tensor of shape {tuple(shape)} reaches past its {len(storage)} numbers")
     size = storage.itemsize
     return np.lib.stride_tricks.as_strided(

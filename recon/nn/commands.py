@@ -36,7 +36,7 @@ def export(
         name: of the artefacts; that of the network by default.
         image: height and width, pixels.
         batches: padded numbers of images that they are compiled for.
-        bfloat16: GPU and TPU compute the features in bfloat16.
+        bfloat16: features are computed in bfloat16, and weights take half the room: features to three digits.
         seed: of random weights.
         version: of the artefacts, a whole number.
         overwrite: replace artefacts of this version.

@@ -48,7 +48,7 @@ def featurizer_program(
 
     Args:
         featurizer: of an `ImageNetwork`.
-        bfloat16: accelerators compute in it.
+        bfloat16: it computes in it, and its weights take half the room.
     """
     folded = fold_featurizer(featurizer, bfloat16=bfloat16)
     weights, tree_of = flat_function(folded.weights)
@@ -79,7 +79,7 @@ def export_backbone(
         image: height and width, pixels.
         version: of both artefacts.
         batches: buckets.
-        bfloat16: the featurizer computes in it on accelerators.
+        bfloat16: the featurizer computes in it, and its weights take half the room.
         overwrite: replace artefacts of the same names and version.
 
     Raises:

@@ -1,8 +1,8 @@
 """Featurizers of images for inference: normalisation folded into the convolutions, each platform's fastest form.
 
-A featurizer becomes a tree of weights and a pure function. On a CPU images go through one after another, so that
-each stays in the cache; on an accelerator all at once, in bfloat16 where that is asked for. The features are those of
-the network in evaluation mode to 1e-4 (float32).
+A featurizer becomes a tree of weights and a pure function. On a CPU images go through one after another as long as
+they are large, so that each stays in the cache; on an accelerator all at once. The features are those of the network
+in evaluation mode to 1e-4 in float32, to three digits in bfloat16.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float32
 
 from recon.errors import ConfigError
@@ -46,7 +47,8 @@ def fold_featurizer(featurizer: Any, *, bfloat16: bool = False) -> FoldedFeaturi
 
     Args:
         featurizer: of an `ImageNetwork`.
-        bfloat16: compute in it on accelerators; features are float32 always.
+        bfloat16: keep the kernels of convolutions and compute their products in it: half the memory, and half the
+            time where there are instructions for it (AVX-512 BF16, AMX, accelerators). Features are float32 always.
 
     Raises:
         ConfigError: another network.
@@ -55,34 +57,37 @@ def fold_featurizer(featurizer: Any, *, bfloat16: bool = False) -> FoldedFeaturi
         if isinstance(featurizer, kind):
             config: Any = featurizer.config  # type: ignore[attr-defined]
             part = partial(features, config)
+            dtype = jnp.bfloat16 if bfloat16 else jnp.float32
             return FoldedFeaturizer(
-                fold(featurizer),
-                partial(_on_platform, part, channels=config.channels, bfloat16=bfloat16),
+                _with_kernels_in(dtype, fold(featurizer, bfloat16)),
+                partial(_on_platform, part, channels=config.channels, dtype=dtype),
             )
     known = ", ".join(kind.__module__.rpartition(".")[2] for kind in _FAMILIES)
     raise ConfigError(f"{type(featurizer).__name__} has no form for inference; those of {known} have one")
 
 
-def _on_platform(part: Part, weights: Weights, images: Array, *, channels: int, bfloat16: bool) -> Array:
+def _with_kernels_in(dtype: Any, weights: Weights) -> Weights:
+    """Those of convolutions: biases cost nothing, and XLA sorts dense matrices of bfloat16 before it reads them."""
+
+    def convert(path: Any, array: np.ndarray) -> np.ndarray:
+        return array.astype(dtype) if path[-1].key != "bias" and array.ndim == 4 else array
+
+    return dict(jax.tree.map_with_path(convert, weights))
+
+
+def _on_platform(part: Part, weights: Weights, images: Array, *, channels: int, dtype: Any) -> Array:
     check_images(images.shape, channels)
     return jax.lax.platform_dependent(
-        weights,
-        images,
-        cpu=partial(one_by_one, part),
-        default=partial(all_at_once, part, dtype=jnp.bfloat16 if bfloat16 else jnp.float32),
+        weights, images, cpu=partial(on_cpu, part), default=partial(on_accelerator, part, dtype=dtype)
     )
 
 
-def one_by_one(part: Part, weights: Weights, images: Float32[Array, "b h w c"]) -> Float32[Array, "b f"]:
-    """Features by the operations of a CPU, each image on its own."""
-
-    def one(image: Array) -> Array:
-        return part(FAST, weights, image[None])[0]
-
-    return one(images[0])[None] if images.shape[0] == 1 else jax.lax.map(one, images)
+def on_cpu(part: Part, weights: Weights, images: Float32[Array, "b h w c"]) -> Float32[Array, "b f"]:
+    """Features by the operations of a CPU, in the type of the kernels."""
+    return part(FAST, weights, images).astype(jnp.float32)
 
 
-def all_at_once(
+def on_accelerator(
     part: Part, weights: Weights, images: Float32[Array, "b h w c"], dtype: Any = jnp.float32
 ) -> Float32[Array, "b f"]:
     """Features by the operations of an accelerator, in a type of its choice."""
@@ -95,12 +100,12 @@ def _convolutions(block: Any) -> list[Layer]:
     return [fold_norm(layer, norm) for layer, norm in zip(block.convolutions, block.norms, strict=True)]
 
 
-def _fold_resnet(network: resnet.Featurizer) -> Weights:
+def _fold_resnet(network: resnet.Featurizer, bfloat16: bool) -> Weights:
     config = network.config
     blocks = []
     for block, stride in zip(network.blocks, config.block_strides(), strict=True):
         steps = zip(_convolutions(block), config.strides(stride), strict=True)
-        folded: Weights = {"layers": [with_winograd(layer, step) for layer, step in steps]}
+        folded: Weights = {"layers": [with_winograd(layer, step, bfloat16) for layer, step in steps]}
         if block.shortcut is not None:
             layer, norm = block.shortcut.layers
             folded["around"] = fold_norm(layer, norm)  # type: ignore[arg-type]
@@ -110,37 +115,43 @@ def _fold_resnet(network: resnet.Featurizer) -> Weights:
 
 def _resnet(config: ResNetConfig, operations: Operations, weights: Weights, images: Array) -> Array:
     convolve = operations.convolve
-    x = operations.pool(jax.nn.relu(convolve(weights["stem"], images, 2)), 3, 1)
-    for block, stride in zip(weights["blocks"], config.block_strides(), strict=True):
+
+    def stem(x: Array) -> Array:
+        return operations.pool(jax.nn.relu(convolve(weights["stem"], x, 2)), 3, 1)
+
+    def residual(block: Weights, stride: int, x: Array) -> Array:
         around = convolve(block["around"], x, stride) if "around" in block else x
         strides = config.strides(stride)
         for layer, step in zip(block["layers"][:-1], strides[:-1], strict=True):
             x = jax.nn.relu(convolve(layer, x, step))
-        x = jax.nn.relu(convolve(block["layers"][-1], x, strides[-1]) + around)
-    return x.mean((1, 2))
+        return jax.nn.relu(convolve(block["layers"][-1], x, strides[-1]) + around)
+
+    blocks = zip(weights["blocks"], config.block_strides(), strict=True)
+    return _mean(operations.follow([stem, *(partial(residual, *block) for block in blocks)], images))
 
 
-def _fold_vgg(network: vgg.Featurizer) -> Weights:
+def _fold_vgg(network: vgg.Featurizer, bfloat16: bool) -> Weights:
     layers = _convolutions(network) if network.norms else [plain(layer) for layer in network.convolutions]
     return {
-        "layers": [with_winograd(layer, 1) for layer in layers],
+        "layers": [with_winograd(layer, 1, bfloat16) for layer in layers],
         "dense": [plain(layer) for layer in network.dense],
     }
 
 
 def _vgg(config: VGGConfig, operations: Operations, weights: Weights, images: Array) -> Array:
-    x = images
-    for number, layer in enumerate(weights["layers"]):
-        x = jax.nn.relu(operations.convolve(layer, x, 1))
-        x = operations.pool(x, 2, 0) if number in config.last else x
+    def layer(number: int, x: Array) -> Array:
+        x = jax.nn.relu(operations.convolve(weights["layers"][number], x, 1))
+        return operations.pool(x, 2, 0) if number in config.last else x
+
+    x = operations.follow([partial(layer, number) for number in range(len(weights["layers"]))], images)
     x = adaptive_mean(x, POOLED)
     x = x.reshape(x.shape[0], -1)
-    for layer in weights["dense"]:
-        x = jax.nn.relu(x @ layer["kernel"] + layer["bias"])
+    for dense in weights["dense"]:
+        x = jax.nn.relu(x @ dense["kernel"] + dense["bias"])
     return x
 
 
-def _fold_efficientnet(network: efficientnet.Featurizer) -> Weights:
+def _fold_efficientnet(network: efficientnet.Featurizer, _: bool) -> Weights:
     return {
         "stem": fold_norm(network.stem, network.stem_norm),
         "blocks": [_convolutions(block) for block in network.blocks],
@@ -152,18 +163,34 @@ def _efficientnet(
     config: EfficientNetConfig, operations: Operations, weights: Weights, images: Array
 ) -> Array:
     convolve = operations.convolve
-    x = jax.nn.relu6(convolve(weights["stem"], images, 2, True))
-    for layers, (inputs, shape) in zip(weights["blocks"], config.blocks(), strict=True):
-        before = x
+
+    def stem(x: Array) -> Array:
+        return jax.nn.relu6(convolve(weights["stem"], x, 2, True))
+
+    def inverted(layers: list[Layer], stride: int, around: bool, before: Array) -> Array:
+        x = before
         for layer in layers[:-2]:
             x = jax.nn.relu6(convolve(layer, x))
-        x = jax.nn.relu6(convolve(layers[-2], x, shape.stride, True))
+        x = jax.nn.relu6(convolve(layers[-2], x, stride, True))
         x = convolve(layers[-1], x)
-        x = x + before if shape.stride == 1 and inputs == shape.outputs else x
-    return jax.nn.relu6(convolve(weights["head"], x)).mean((1, 2))
+        return x + before if around else x
+
+    def head(x: Array) -> Array:
+        return jax.nn.relu6(convolve(weights["head"], x))
+
+    blocks = [
+        partial(inverted, layers, shape.stride, shape.stride == 1 and inputs == shape.outputs)
+        for layers, (inputs, shape) in zip(weights["blocks"], config.blocks(), strict=True)
+    ]
+    return _mean(operations.follow([stem, *blocks, head], images))
 
 
-_FAMILIES: dict[type, tuple[Callable[[Any], Weights], Callable[..., Array]]] = {
+def _mean(x: Array) -> Array:
+    """Over all pixels; bfloat16 is too short for the sum."""
+    return x.mean((1, 2), dtype=jnp.float32)
+
+
+_FAMILIES: dict[type, tuple[Callable[[Any, bool], Weights], Callable[..., Array]]] = {
     resnet.Featurizer: (_fold_resnet, _resnet),
     vgg.Featurizer: (_fold_vgg, _vgg),
     efficientnet.Featurizer: (_fold_efficientnet, _efficientnet),

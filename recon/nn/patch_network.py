@@ -1,7 +1,8 @@
 """A residual network for images that are almost empty, in two parts: featurizer and classifier.
 
 Patches of the image become the cells of a sparse image (`recon.nn.active_cells`); residual blocks work on three
-scales, a patch, 2 x 2 and 4 x 4 of them. Only there the views of an event meet, as channels of one small dense image.
+scales, a patch, 2 x 2 and 4 x 4 of them. Only there the views of an event meet: as channels of one small dense image,
+or, where a network has attention, because every cell sees all cells of both (`recon.nn.cell_attention`).
 Cost goes with what is in the image: of the thousand patches of a pair of maps of 100 x 80 pixels sixty hold anything.
 """
 
@@ -31,6 +32,7 @@ from recon.nn.active_cells import (
     merging,
     with_zero_row,
 )
+from recon.nn.cell_attention import CellMeeting
 
 MOMENTUM = 0.98
 """Of the running statistics of batch normalisation: neighbouring batches differ much in how full they are."""
@@ -48,7 +50,11 @@ class PatchNetworkConfig:
         patch: side of a patch, pixels.
         channels: on every scale.
         blocks: residual blocks on every scale.
-        fused: channels where the views meet.
+        stem: hidden channels between the pixels of a patch and the first scale; 0 for a linear map.
+        attention: blocks of attention on the last scale, among the cells of all views; 0 lets the views meet in a
+            dense image of `fused` channels instead.
+        heads: of the attention.
+        fused: channels where the views meet, without attention.
         classes: outputs of the classifier.
         hidden: of the classifier.
         gain: pixels enter as log(1 + gain * pixel) / 3.
@@ -63,6 +69,9 @@ class PatchNetworkConfig:
     patch: int = 4
     channels: tuple[int, ...] = (48, 64, 96)
     blocks: tuple[int, ...] = (1, 1, 1)
+    stem: int = 0
+    attention: int = 0
+    heads: int = 2
     fused: int = 96
     classes: int = 5
     hidden: int = 128
@@ -81,6 +90,10 @@ class PatchNetworkConfig:
             )
         if min(*self.channels, *self.cells, self.views, self.fused, self.classes, self.hidden) < 1:
             raise ConfigError(f"{self}: every size must be 1 or more")
+        if min(self.stem, self.attention) < 0:
+            raise ConfigError(
+                f"PatchNetworkConfig: stem {self.stem}, attention {self.attention}; allowed: 0 or more"
+            )
         if not self.gain > 0 or not 0 <= self.dropout < 1 or not self.spread >= 0:
             raise ConfigError(
                 f"PatchNetworkConfig: gain {self.gain}, dropout {self.dropout}, spread {self.spread}; allowed: above "
@@ -93,8 +106,14 @@ class PatchNetworkConfig:
 
     @property
     def features(self) -> int:
-        """Length of the feature vector: means and maxima of the last image, sums and counts of every view."""
-        return 2 * self.fused + 2 * self.views
+        """Length of the feature vector: means and maxima of the last cells, sums and counts of every view."""
+        return 2 * (self.channels[-1] if self.attention else self.fused) + 2 * self.views
+
+    @property
+    def places(self) -> int:
+        """Cells of the last scale of all views, empty ones too."""
+        scale = 2 ** (len(self.channels) - 1)
+        return self.views * math.prod(-(-(side // self.patch) // scale) for side in self.image)
 
 
 def _linear(inputs: int, outputs: int, rngs: nnx.Rngs, *, bias: bool = True) -> nnx.Linear:
@@ -152,7 +171,10 @@ class PatchFeaturizer(nnx.Module):
         self.config = config
         channels = config.channels
         # Pixels, which of them hold anything, and where the patch is.
-        self.stem = _linear(2 * config.patch**2 + 2, channels[0], rngs)
+        inputs = 2 * config.patch**2 + 2
+        if config.stem:
+            self.pixels = _linear(inputs, config.stem, rngs)
+        self.stem = _linear(config.stem or inputs, channels[0], rngs)
         self.scales = nnx.List(
             [
                 nnx.List([SparseBlock(width, rngs=rngs) for _ in range(count)])
@@ -161,10 +183,15 @@ class PatchFeaturizer(nnx.Module):
         )
         self.activations = nnx.List([Activation(width, rngs=rngs) for width in channels])
         self.merges = nnx.List([_linear(CHILDREN * a, b, rngs) for a, b in pairwise(channels)])
-        self.mixing = _linear(config.views * channels[-1], config.fused, rngs)
-        self.last = nnx.Conv(
-            config.fused, config.fused, (3, 3), kernel_init=nnx.initializers.he_normal(), rngs=rngs
-        )
+        if config.attention:
+            self.meeting = CellMeeting(
+                channels[-1], config.places, config.attention, config.heads, config.views, rngs=rngs
+            )
+        else:
+            self.mixing = _linear(config.views * channels[-1], config.fused, rngs)
+            self.last = nnx.Conv(
+                config.fused, config.fused, (3, 3), kernel_init=nnx.initializers.he_normal(), rngs=rngs
+            )
 
     def __call__(self, images: Float32[Array, "b h w v"]) -> Float32[Array, "b f"]:
         """Features of images, whose pixels must not be negative.
@@ -199,7 +226,10 @@ class PatchFeaturizer(nnx.Module):
 
     def _features(self, images: Array, patches: Array, occupied: list[Array], capacities: list[int]) -> Array:
         active = active_cells(occupied[0], capacities[0])
-        features = self.stem(self._inputs(patches, active))
+        inputs = self._inputs(patches, active)
+        if self.config.stem:
+            inputs = jax.nn.relu(self.pixels(inputs))
+        features = self.stem(inputs)
         for scale, blocks in enumerate(self.scales):
             for block in blocks:
                 features = block(features, active)
@@ -208,7 +238,8 @@ class PatchFeaturizer(nnx.Module):
                 above = active_cells(occupied[scale + 1], capacities[scale + 1])
                 features = self.merges[scale](gather_children(features, merging(active, above)))
                 active = above
-        return self._fuse(images, dense_cells(features, active))
+        met = self.meeting(features, active) if self.config.attention else self._fuse(features, active)
+        return jnp.concatenate([met, self._sums(images)], -1)
 
     def _inputs(self, patches: Array, active: ActiveCells) -> Array:
         """What a cell begins with."""
@@ -220,16 +251,21 @@ class PatchFeaturizer(nnx.Module):
         values = jnp.log1p(config.gain * pixels) / 3
         return jnp.concatenate([values, (pixels > 0).astype(values.dtype), where.astype(values.dtype)], -1)
 
-    def _fuse(self, images: Array, cells: Array) -> Array:
-        """The views meet, and what is left is summed up."""
+    def _fuse(self, features: Array, active: ActiveCells) -> Array:
+        """The views meet as channels of one image; its means and maxima."""
         config = self.config
-        _, h, w, channels = cells.shape
-        together = cells.reshape(-1, config.views, h, w, channels).transpose(0, 2, 3, 1, 4)
-        mixed = jax.nn.relu(self.mixing(together.reshape(-1, h, w, config.views * channels)))
+        _, h, w = active.grid
+        together = dense_cells(features, active).reshape(-1, config.views, h, w, features.shape[1])
+        channels = together.transpose(0, 2, 3, 1, 4).reshape(-1, h, w, config.views * features.shape[1])
+        mixed = jax.nn.relu(self.mixing(channels))
         mixed = mixed + jax.nn.relu(self.last(mixed))
-        total = jnp.log1p(config.gain * images.sum((1, 2))) / 8
+        return jnp.concatenate([mixed.mean((1, 2)), mixed.max((1, 2))], -1)
+
+    def _sums(self, images: Array) -> Array:
+        """What every view holds in all, and in how many pixels."""
+        total = jnp.log1p(self.config.gain * images.sum((1, 2))) / 8
         count = jnp.log1p((images > 0).sum((1, 2)).astype(total.dtype)) / 5
-        return jnp.concatenate([mixed.mean((1, 2)), mixed.max((1, 2)), total, count], -1)
+        return jnp.concatenate([total, count], -1)
 
 
 def patches_of(images: Float32[Array, "b h w v"], patch: int) -> Float32[Array, "n H W p"]:

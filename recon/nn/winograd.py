@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float, Float32
 
 
 class Transform(NamedTuple):
@@ -75,13 +75,13 @@ def transform_kernel(kernel: Float32[np.ndarray, "3 3 i o"], outputs: int) -> Fl
 
 
 def winograd_convolution(
-    images: Float32[Array, "b h w i"], kernel: Float32[Array, "t t i o"]
+    images: Float[Array, "b h w i"], kernel: Float[Array, "t t i o"]
 ) -> Float32[Array, "b h w o"]:
     """3x3 convolution of stride 1 with one pixel of zeros around the image.
 
     Args:
         images: of any height and width.
-        kernel: of `transform_kernel`.
+        kernel: of `transform_kernel`; if it is bfloat16, so are the factors of the products.
     """
     size = kernel.shape[0]
     outputs = size - 2
@@ -89,7 +89,7 @@ def winograd_convolution(
     batch, height, width, channels = images.shape
     down, across = -(-height // outputs), -(-width // outputs)
     padded = jnp.pad(
-        images,
+        images.astype(jnp.float32),
         ((0, 0), (1, down * outputs - height + 1), (1, across * outputs - width + 1), (0, 0)),
     )
 
@@ -100,11 +100,16 @@ def winograd_convolution(
     # that has them, in a program many times longer.
     whole = jax.lax.optimization_barrier
     rows = whole(_each(matrices.image, [every(padded, 1, start, down) for start in range(size)], 0))
-    tiles = whole(_each(matrices.image, [every(rows, 3, start, across) for start in range(size)], 1))
+    tiles = whole(
+        _each(matrices.image, [every(rows, 3, start, across) for start in range(size)], 1).astype(
+            kernel.dtype
+        )
+    )
     products = jax.lax.dot_general(
         tiles.reshape(size * size, batch * down * across, channels),
         kernel.reshape(size * size, channels, -1),
         (((2,), (1,)), ((0,), (0,))),
+        preferred_element_type=jnp.float32,
     ).reshape(size, size, batch, down, across, -1)
     rows = whole(_each(matrices.result, [products[start] for start in range(size)], 3))
     result = _each(matrices.result, [rows[start] for start in range(size)], 4)

@@ -1,24 +1,31 @@
-"""Neutrino events by a network that was trained on photographs: both views merged into one picture, a new classifier.
+"""Events and jets by a network that was trained on photographs: their views merged into one picture, a new classifier.
 
-The featurizer stays as its authors trained it; its weights are not stored with a model, which names them instead.
+As long as the featurizer is as its authors trained it, its weights are not stored with a model, which names them
+instead. Once it is `trainable` its weights are the model's.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float32
 
 from recon.errors import ConfigError
 from recon.io.pixel_maps import CELLS, PLANES
-from recon.nn.backbones import Backbone, preset
+from recon.nn.backbones import Backbone, ImageScale, preset, random_backbone
 from recon.nn.patch_network import PatchClassifier
 from recon.nn.pretrained import load_backbone
 from recon.tagging.labels import NEUTRINO_LABELS
 from recon.tagging.pixel_maps import MERGED_PIXELS, merged_images
+
+NetworkT = TypeVar("NetworkT", bound=nnx.Module)
+Scale = tuple[tuple[float, ...], tuple[float, ...], bool]
+"""The fields of an `ImageScale`, as a file of settings holds them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +36,10 @@ class BackboneConfig:
         backbone: name of the network, as for `recon export backbone`.
         weights: file of its weights; "" for those that a package brings.
         pixels: of every side of the merged picture.
+        image: rows and columns of a view.
+        views: of an event.
+        scale: of a featurizer whose weights are the model's; `None` if name and file of weights say which they are.
+        gain: pixels enter as log(1 + gain * pixel) / log(1 + gain); as they are for 0.
         classes: outputs.
         hidden: of the classifier.
         dropout: in training.
@@ -37,40 +48,47 @@ class BackboneConfig:
     backbone: str
     weights: str = ""
     pixels: int = MERGED_PIXELS
+    image: tuple[int, int] = (PLANES, CELLS)
+    views: int = 2
+    scale: Scale | None = None
+    gain: float = 0.0
     classes: int = len(NEUTRINO_LABELS)
     hidden: int = 256
     dropout: float = 0.2
 
     def __post_init__(self) -> None:
-        if min(self.pixels, self.classes, self.hidden) < 1 or not 0 <= self.dropout < 1:
-            raise ConfigError(f"{self}: sizes must be 1 or more, dropout from 0 to below 1")
+        sizes = (self.pixels, *self.image, self.views, self.classes, self.hidden)
+        if min(sizes) < 1 or not 0 <= self.dropout < 1 or not self.gain >= 0:
+            raise ConfigError(f"{self}: sizes must be 1 or more, dropout from 0 to below 1, gain 0 or more")
 
     @property
     def features(self) -> int:
         """Length of the feature vector."""
         return preset(self.backbone).features
 
-    @property
-    def image(self) -> tuple[int, int]:
-        """Planes and cells of a view."""
-        return PLANES, CELLS
-
-    @property
-    def views(self) -> int:
-        """Of an event."""
-        return 2
-
 
 class MergedFeaturizer(nnx.Module):
-    """Both views to one picture to features."""
+    """All views to one picture to features.
 
-    def __init__(self, backbone: Backbone, pixels: int) -> None:
+    Args:
+        config: what it is made of.
+        backbone: the network; loaded by name if not given.
+    """
+
+    def __init__(self, config: BackboneConfig, backbone: Backbone | None = None) -> None:
+        self.trainable = config.scale is not None
+        if config.scale is not None:
+            backbone = random_backbone(config.backbone)._replace(scale=ImageScale(*config.scale))
+        elif backbone is None:
+            backbone = load_backbone(config.backbone, Path(config.weights) if config.weights else None)
         self.inner = backbone.network.featurizer
         self.scale = backbone.scale
-        self.pixels = pixels
+        self.pixels, self.gain = config.pixels, config.gain
 
-    def __call__(self, images: Float32[Array, "b planes cells 2"]) -> Float32[Array, "b f"]:
+    def __call__(self, images: Float32[Array, "b h w v"]) -> Float32[Array, "b f"]:
         """Features of events."""
+        if self.gain:
+            images = jnp.log1p(self.gain * images) / math.log1p(self.gain)
         features: Array = self.inner(self.scale(merged_images(images, self.pixels)))
         return features
 
@@ -86,13 +104,34 @@ class BackboneNetwork(nnx.Module):
 
     def __init__(self, config: BackboneConfig, *, rngs: nnx.Rngs, backbone: Backbone | None = None) -> None:
         self.config = config
-        backbone = backbone or load_backbone(
-            config.backbone, Path(config.weights) if config.weights else None
-        )
-        self.featurizer: Any = MergedFeaturizer(backbone, config.pixels)
+        self.featurizer: Any = MergedFeaturizer(config, backbone)
         self.classifier = PatchClassifier(config, rngs=rngs)
 
-    def __call__(self, images: Float32[Array, "b planes cells 2"]) -> Float32[Array, "b k"]:
+    def __call__(self, images: Float32[Array, "b h w v"]) -> Float32[Array, "b k"]:
         """Logits of events."""
         logits: Array = self.classifier(self.featurizer(images))
         return logits
+
+
+def of_others(network: Any) -> bool:
+    """Whether a network has a featurizer that is as its authors trained it."""
+    featurizer = getattr(network, "featurizer", None)
+    return isinstance(featurizer, MergedFeaturizer) and not featurizer.trainable
+
+
+def stored_part(network: Any) -> Any:
+    """What a model's file holds: all but a featurizer of others, which is loaded by its name."""
+    return network.classifier if of_others(network) else network
+
+
+def trainable(network: NetworkT) -> NetworkT:
+    """The same network with the weights of its featurizer for its own.
+
+    Args:
+        network: with a `MergedFeaturizer`.
+    """
+    own: Any = nnx.clone(network)
+    own.featurizer.trainable = True
+    own.config = replace(own.config, scale=tuple(own.featurizer.scale))
+    result: NetworkT = own
+    return result

@@ -26,7 +26,7 @@ from recon.io.weights import save_model as save_directory
 from recon.nn.patch_network import PatchNetwork, PatchNetworkConfig
 from recon.padding import bucket_size
 from recon.settings import listed, tupled
-from recon.tagging.backbone_network import BackboneConfig, BackboneNetwork
+from recon.tagging.backbone_network import BackboneConfig, BackboneNetwork, stored_part
 from recon.tagging.labels import NEUTRINO_LABELS
 from recon.types import Array
 
@@ -88,12 +88,7 @@ def save_model(directory: Path, model: NeutrinoModel) -> None:
         "network": listed(asdict(model.network.config)),
         "labels": list(model.labels),
     }
-    save_directory(directory, model_arrays(_stored_part(model.network)), config, model.card)
-
-
-def _stored_part(network: Any) -> Any:
-    """What a model's file holds: all but a featurizer of others, which is loaded by its name."""
-    return network.classifier if isinstance(network, BackboneNetwork) else network
+    save_directory(directory, model_arrays(stored_part(model.network)), config, model.card)
 
 
 def load_model(name: str | Path = DEFAULT) -> NeutrinoModel:
@@ -120,7 +115,7 @@ def load_model(name: str | Path = DEFAULT) -> NeutrinoModel:
     except (KeyError, TypeError) as error:
         raise DataError(f"{directory} is no model for neutrino events: {error}") from error
     network = network_of(config, rngs=nnx.Rngs(0))
-    set_model_arrays(_stored_part(network), stored.arrays)
+    set_model_arrays(stored_part(network), stored.arrays)
     network.eval()
     return NeutrinoModel(directory.resolve().name, network, labels, stored.card)
 

@@ -83,7 +83,19 @@ DECORRELATED = DeepAK8Config(
 """As CMS trains it against the mass: 36 features of a candidate, 534,397 numbers."""
 
 
-def _conv(inputs: int, outputs: int, size: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:
+def convolution(
+    inputs: int, outputs: int, size: int, stride: int, *, bias: bool = False, rngs: nnx.Rngs
+) -> nnx.Conv:
+    """A convolution over a sequence, with as many zeros at either end as keep its length.
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        size: neighbours, an odd number.
+        stride: step; 2 halves the length.
+        bias: whether it adds numbers of its own.
+        rngs: where the initial weights come from.
+    """
     return nnx.Conv(
         inputs,
         outputs,
@@ -91,7 +103,7 @@ def _conv(inputs: int, outputs: int, size: int, stride: int, rngs: nnx.Rngs) -> 
         strides=stride,
         # "SAME" would pad a stride of 2 at one end only.
         padding=((size // 2, size // 2),),
-        use_bias=False,
+        use_bias=bias,
         kernel_init=nnx.initializers.he_normal(),
         rngs=rngs,
     )
@@ -112,9 +124,12 @@ class Unit(nnx.Module):
             [_norm(inputs if config.preactivation else outputs, config, rngs), _norm(outputs, config, rngs)]
         )
         self.convolutions = nnx.List(
-            [_conv(inputs, outputs, 3, stride, rngs), _conv(outputs, outputs, 3, 1, rngs)]
+            [
+                convolution(inputs, outputs, 3, stride, rngs=rngs),
+                convolution(outputs, outputs, 3, 1, rngs=rngs),
+            ]
         )
-        self.shortcut = _conv(inputs, outputs, 1, stride, rngs) if first else None
+        self.shortcut = convolution(inputs, outputs, 1, stride, rngs=rngs) if first else None
         normalised = first and not config.preactivation
         self.shortcut_norm = _norm(outputs, config, rngs) if normalised else None
 
@@ -143,7 +158,7 @@ class Tower(nnx.Module):
         self, inputs: int, stem: int, stages: Stages, config: DeepAK8Config, *, rngs: nnx.Rngs
     ) -> None:
         self.norm = _norm(inputs, config, rngs)
-        self.stem = _conv(inputs, stem, 3, 1, rngs)
+        self.stem = convolution(inputs, stem, 3, 1, rngs=rngs)
         units, channels = [], stem
         for stage, (outputs, count) in enumerate(stages):
             for number in range(count):

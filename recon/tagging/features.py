@@ -21,6 +21,9 @@ from recon.tagging.inputs import DEEPAK8_CANDIDATES, DEEPAK8_VERTICES, JetInputs
 from recon.tagging.quantities import CANDIDATE_FORMULAS, VERTEX_FORMULAS, Quantities, nearest_vertex
 from recon.types import NOISE, Array, Jets
 
+_CANDIDATE_PLACE, _VERTEX_PLACE = {"part_deta", "part_dphi"}, {"sv_deta", "sv_dphi"}
+"""Columns without which nobody knows how far a candidate is from a vertex."""
+
 
 class InputReport(NamedTuple):
     """What did not come through as it was.
@@ -153,7 +156,8 @@ def _flat_views(columns: JetColumns) -> tuple[Quantities, Quantities]:
     """Quantities of all candidates and of all vertices, one jet after the other."""
     with np.errstate(all="ignore"):
         own = dict(columns.candidates)
-        if "part_deta" in own:
+        placed = not columns.vertex_count.any() or set(columns.vertices) >= _VERTEX_PLACE
+        if placed and set(own) >= _CANDIDATE_PLACE:
             own["nearest_vertex"] = _flat_nearest_vertex(columns)
     return (
         _FlatQuantities(own, columns.jets, columns.candidate_count, CANDIDATE_FORMULAS),
@@ -178,7 +182,7 @@ class _FlatQuantities(Quantities):
 def _flat_nearest_vertex(columns: JetColumns) -> Float32[np.ndarray, " c"]:
     """Distance of every candidate from the nearest vertex of its jet; infinite where it has none."""
     nearest = np.full(int(columns.candidate_count.sum()), np.inf, np.float32)
-    if not columns.vertex_count.any() or "sv_deta" not in columns.vertices:
+    if not columns.vertex_count.any():
         return nearest
     rank = _ranks(columns.vertex_count)
     owner = np.repeat(np.arange(len(columns.vertex_count)), columns.vertex_count)
@@ -316,7 +320,7 @@ def padded_jets(columns: PaddedColumns, inputs: JetInputs) -> Jets:
             raise DataError(f"padded jets hold {valid.shape[1]} {kind}; the capacity of the inputs is {size}")
     numpy = np if isinstance(columns.candidate_valid, np.ndarray) else jnp
     own = dict(columns.candidates)
-    if {"sv_deta", "sv_dphi"} <= set(columns.vertices) and {"part_deta", "part_dphi"} <= set(own):
+    if set(columns.vertices) >= _VERTEX_PLACE and set(own) >= _CANDIDATE_PLACE:
         own["nearest_vertex"] = nearest_vertex(
             own["part_deta"],
             own["part_dphi"],
@@ -344,6 +348,8 @@ def padded_jets(columns: PaddedColumns, inputs: JetInputs) -> Jets:
 def _padded_features(view: Quantities, table: FeatureTable | None, valid: Array, numpy: Any) -> Array:
     if table is None:
         return numpy.zeros((*valid.shape, 0), numpy.float32)
+    if valid.shape[1] and not any(view.has(name) for name in table.columns):
+        view[table.columns[0]]  # raises, naming the column
     zeros = numpy.zeros(valid.shape, numpy.float32)
     columns = []
     for feature in table.features:

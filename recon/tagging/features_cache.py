@@ -1,68 +1,79 @@
-"""Features of images by a frozen featurizer: computed once, kept in a file, used again."""
+"""What a network makes of jets and images, computed once and kept in the cache: for classifiers trained alone."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import numpy as np
-from flax import nnx
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32
 
+from recon.cache import cache_directory
 from recon.io.npz import read_arrays, write_arrays
 from recon.io.weights import arrays_digest, model_arrays
+from recon.tagging.cvn import EventScorer
 
 CHUNK = 512
 """Images that are drawn at once."""
+_BEHIND = ("classes", "hidden", "dropout", "weights")
+"""Settings of a network that its features do not depend on: of the classifier, and where weights come from."""
 
 
-class StoredFeatures(NamedTuple):
-    """What lies in the file.
+class Kept(NamedTuple):
+    """What lies in a file.
 
     Attributes:
-        key: of featurizer and images.
-        features: one row an image.
+        values: one row a jet or an image.
     """
 
-    key: UInt8[np.ndarray, " 32"]
-    features: Float32[np.ndarray, "n f"]
+    values: Float[np.ndarray, "n f"]
 
 
-def features_key(featurizer: nnx.Module, arrays: Iterable[np.ndarray]) -> UInt8[np.ndarray, " 32"]:
-    """What features depend on, as one number.
-
-    Args:
-        featurizer: whose weights count.
-        arrays: what the images are drawn from.
-    """
-    drawn = {f"images/{row}": array for row, array in enumerate(arrays)}
-    return np.frombuffer(bytes.fromhex(arrays_digest(model_arrays(featurizer) | drawn)), np.uint8)
-
-
-def cached_features(
-    path: Path,
-    key: UInt8[np.ndarray, " 32"],
-    rows: int,
-    compute: Callable[[np.ndarray], np.ndarray],
-    report: Callable[[int, int], None] = lambda done, total: None,
-) -> Float32[np.ndarray, "n f"]:
+def kept_features(key: str, compute: Callable[[], Float[np.ndarray, "n f"]]) -> Float[np.ndarray, "n f"]:
     """Read features, or compute and keep them.
 
     Args:
-        path: of the file.
-        key: of `features_key`; a file of another one is replaced.
-        rows: number of images.
-        compute: row numbers to features.
+        key: all that they depend on.
+        compute: makes them.
+    """
+    name = hashlib.sha256(key.encode()).hexdigest()[:32]
+    path = cache_directory() / "features" / f"{name}.npz"
+    stored = read_arrays(path, Kept)
+    if stored is None:
+        stored = Kept(compute())
+        write_arrays(path, stored)
+    return stored.values
+
+
+def image_features(
+    network: Any,
+    shown: Iterable[np.ndarray],
+    count: int,
+    draw: Callable[[np.ndarray], Float32[np.ndarray, "b h w v"]],
+    report: Callable[[str, int, int], None] | None = None,
+) -> Float32[np.ndarray, "n f"]:
+    """Features of images by the featurizer of a network.
+
+    Args:
+        network: with `featurizer` and `classifier`; its `config` says how images are drawn.
+        shown: what the images are drawn from.
+        count: number of images.
+        draw: row numbers to images.
         report: told how many are done.
     """
-    stored = read_arrays(path, StoredFeatures)
-    if stored is not None and np.array_equal(stored.key, key):
-        return stored.features
-    parts = []
-    for start in range(0, rows, CHUNK):
-        parts.append(compute(np.arange(start, min(start + CHUNK, rows))))
-        report(min(start + CHUNK, rows), rows)
-    made = StoredFeatures(key, np.concatenate(parts).astype(np.float32))
-    write_arrays(path, made)
-    return made.features
+    drawn = {f"images/{row}": array for row, array in enumerate(shown)}
+    config = {name: value for name, value in asdict(network.config).items() if name not in _BEHIND}
+    key = f"{config} {arrays_digest(model_arrays(network.featurizer) | drawn)}"
+
+    def compute() -> np.ndarray:
+        scorer, parts = EventScorer(network), []
+        for start in range(0, count, CHUNK):
+            rows = np.arange(start, min(start + CHUNK, count))
+            parts.append(scorer(draw(rows)).features)
+            if report is not None:
+                report("features", int(rows[-1]) + 1, count)
+        return np.concatenate(parts)
+
+    return kept_features(key, compute)

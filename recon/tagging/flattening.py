@@ -42,7 +42,7 @@ def draw_chance(
 
     Raises:
         ConfigError: balance outside [0, 1].
-        DataError: no jet of any class, or masses that are not numbers where they are to be flattened.
+        DataError: no jet of any class, or momenta or masses that are not finite where they are to be flattened.
     """
     if not 0 <= balance <= 1:
         raise ConfigError(f"balance is {balance}; allowed: from 0 to 1")
@@ -50,9 +50,13 @@ def draw_chance(
         raise DataError(f"none of the {len(label)} jets is of a class that is trained")
     if flatten == "pt-mass" and not np.isfinite(mass[label >= 0]).all():
         raise DataError("the mass cannot be flattened: there are jets without a finite 'jet_sdmass'")
-    cell = _cells(pt, mass, flatten)
+    if flatten != "none" and not np.isfinite(pt[label >= 0]).all():
+        raise DataError("the momenta cannot be flattened: there are jets without a finite 'jet_pt'")
+    known = label >= 0
+    cell = np.zeros(len(label), np.int64)
+    cell[known] = _cells(pt[known], mass[known], flatten)
     chance = np.zeros(len(label))
-    for kind in np.unique(label[label >= 0]):
+    for kind in np.unique(label[known]):
         rows = np.flatnonzero(label == kind)
         chance[rows] = _flat(cell[rows]) * len(rows) ** (balance - 1)
     return chance

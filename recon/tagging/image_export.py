@@ -109,7 +109,7 @@ def export_jet_images(
 
     Args:
         directory: the model repository.
-        model: of kind "jet-image".
+        model: of kind "jet-image" or "jet-backbone".
         name: of the artefacts.
         version: of both artefacts.
         batches: padded numbers of jets.

@@ -21,6 +21,7 @@ from recon.nn.patch_network import (
     with_measured_cells,
 )
 from recon.settings import listed
+from recon.tagging.backbone_network import NetworkT, of_others, trainable
 from recon.train.classification import (
     FitConfig,
     Fitted,
@@ -32,6 +33,7 @@ from recon.train.classification import (
 from recon.train.sampling import Sampler
 
 Say = Callable[[str], None]
+Report = Callable[[str, int, int], None]
 SAMPLE = 2000
 """Images that the capacities of a network are measured on."""
 
@@ -46,6 +48,11 @@ class ImageTraining:
         initial: model to begin with, shipped or a directory of yours; its shape wins.
         frozen: keep the featurizer of `initial` as it is: features are computed once and kept, only a new classifier
             is trained on them.
+        backbone: train a classifier on the features of this network of others, which stays as it is and sees one
+            picture of 224 x 224.
+        fine_tune: train all weights, those of the backbone too, be it `backbone` or that of `initial`; the batch and
+            the learning rate want to be smaller then.
+        weights: file of the backbone's weights; efficientnet-lite0 has a package that brings them.
         channels: of the network, on its three scales.
         blocks: residual blocks on every scale.
         epochs: passes over the events.
@@ -67,6 +74,9 @@ class ImageTraining:
     output: Path
     initial: str | None = None
     frozen: bool = False
+    backbone: str | None = None
+    fine_tune: bool = False
+    weights: Path | None = None
     channels: tuple[int, int, int] = (48, 64, 96)
     blocks: tuple[int, int, int] = (1, 1, 1)
     epochs: float = 6.0
@@ -86,8 +96,33 @@ class ImageTraining:
     def __post_init__(self) -> None:
         if not self.train:
             raise ConfigError("no file to train on was given: --train FILE")
-        if self.frozen and self.initial is None:
+        if self.backbone is not None and self.initial is not None:
+            raise ConfigError("--backbone and --initial both say which featurizer to begin with: choose one")
+        if self.weights is not None and self.backbone is None:
+            raise ConfigError("--weights are those of a network of others: name it with --backbone")
+        if self.frozen and not (self.initial or self.backbone):
             raise ConfigError("--frozen keeps the featurizer of a trained model: name it with --initial")
+        if self.fine_tune and (self.frozen or not (self.initial or self.backbone)):
+            raise ConfigError(
+                "--fine-tune trains all weights of a network: name it with --backbone or --initial, without --frozen"
+            )
+
+    @property
+    def keeps_featurizer(self) -> bool:
+        """Whether the classifier alone is trained."""
+        return self.frozen or (self.backbone is not None and not self.fine_tune)
+
+    def to_train(self, network: NetworkT) -> NetworkT:
+        """A network behind a backbone, all of whose weights may be trained.
+
+        Raises:
+            ConfigError: they are of others, and nobody said so.
+        """
+        if of_others(network) and not self.fine_tune:
+            raise ConfigError(
+                f"{self.initial} has a featurizer of others: train its classifier with --frozen, all with --fine-tune"
+            )
+        return trainable(network)
 
     def weights_of(self, classes: int) -> np.ndarray:
         """Factor of the loss of every class.
@@ -122,7 +157,8 @@ class ImageTraining:
         tree = dataclasses.asdict(self)
         for name in ("output", "max_seconds", "progress", "tensorboard"):
             del tree[name]
-        return dict(listed(tree | {"train": [path.name for path in self.train]}))
+        weights = None if self.weights is None else self.weights.name
+        return dict(listed(tree | {"train": [path.name for path in self.train], "weights": weights}))
 
 
 def measured(config: PatchNetworkConfig, images: np.ndarray) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def load_particle_net(
     for layer in range(dense):
         _matrix(filler, f"dense/{layer}", arrays, f"fc.{layer}.0", path)
     _matrix(filler, "output", arrays, f"fc.{dense}", path)
-    return filler.finish()
+    return filler.finish(arrays)
 
 
 def load_particle_transformer(
@@ -112,21 +112,17 @@ def load_particle_transformer(
     # PyTorch before 2.0 wrote "in_proj_weight".
     arrays = {re.sub(r"in_proj_(weight|bias)$", r"in_proj.\1", name): a for name, a in _state(path).items()}
     features = len(find(arrays, "embed.input_bn.weight", path))
-    embedding = [
-        len(arrays[f"embed.embed.{3 * n + 1}.weight"]) for n in range(_thirds(arrays, "embed.embed"))
-    ]
+    width, heads = len(find(arrays, "norm.weight", path)), len(find(arrays, "blocks.0.c_attn", path))
+    embedding = _outputs_of_thirds(arrays, "embed.embed", width, path)
     # Behind a first normalisation the layers of the pairs are a convolution, a normalisation and an activation each.
-    pairs = [
-        len(arrays[f"pair_embed.embed.{3 * n + 1}.weight"])
-        for n in range(_thirds(arrays, "pair_embed.embed"))
-    ]
+    pairs = _outputs_of_thirds(arrays, "pair_embed.embed", heads, path)
     config = ParticleTransformerConfig(
         features=features,
         vectors=vectors or (features, features + 1, features + 2, features + 3),
         classes=len(find(arrays, "fc.0.weight", path)),
         embedding=tuple(embedding),
         pairs=tuple(pairs[:-1]),
-        heads=pairs[-1] if pairs else 0,
+        heads=heads,
         layers=_count(arrays, r"blocks\.(\d+)\.", path),
         class_layers=_count(arrays, r"cls_blocks\.(\d+)\.", path),
     )
@@ -148,15 +144,15 @@ def load_particle_transformer(
     filler.put("class_token", find(arrays, "cls_token", path), "cls_token")
     _norm(filler, "last_norm", arrays, "norm", path)
     _matrix(filler, "output", arrays, "fc.0", path)
-    return filler.finish()
+    return filler.finish(arrays)
 
 
-def _thirds(arrays: Mapping[str, np.ndarray], prefix: str) -> int:
-    """Layers of a chain whose matrix is every third module, from module 1."""
-    count = 0
-    while f"{prefix}.{3 * count + 1}.weight" in arrays:
-        count += 1
-    return count
+def _outputs_of_thirds(arrays: Mapping[str, np.ndarray], prefix: str, last: int, path: Path) -> list[int]:
+    """Outputs of the layers of a chain whose matrix is every third module, from module 1."""
+    outputs = [len(find(arrays, f"{prefix}.1.weight", path))]
+    while outputs[-1] != last or f"{prefix}.{3 * len(outputs) + 1}.weight" in arrays:
+        outputs.append(len(find(arrays, f"{prefix}.{3 * len(outputs) + 1}.weight", path)))
+    return outputs
 
 
 def _block(filler: Filler, place: str, arrays: Mapping[str, np.ndarray], name: str, path: Path) -> None:

@@ -5,32 +5,30 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Int
 
-from recon.errors import ConfigError, DataError
-from recon.io.jet_columns import jet_columns
-from recon.io.jets import read_jets
+from recon.errors import ConfigError
 from recon.io.weights import model_arrays, model_directory, set_model_arrays
 from recon.metrics import auc
-from recon.tagging.features import make_jets
-from recon.tagging.features_cache import cached_features, features_key
+from recon.tagging.features_cache import image_features
 from recon.tagging.image_training import (
     SAMPLE,
     ImageTraining,
+    Report,
     Say,
     card,
     measured,
     parameters,
     train_classifier,
 )
-from recon.tagging.inputs import JetInputs
-from recon.tagging.jet_image_network import JetImageNetwork, JetImageNetworkConfig
+from recon.tagging.jet_image_network import JetBackboneConfig, JetImageNetwork, JetImageNetworkConfig
+from recon.tagging.jet_image_samples import augmented, chosen_rows, read_labelled_jets
 from recon.tagging.jet_images import ABSOLUTE_INPUTS, IMAGE_INPUTS, draw_jets
 from recon.tagging.labels import GROUPS, LABELS, discriminant, label_index
 from recon.tagging.models import TaggingModel, load_tagging_model, save_tagging_model
@@ -49,8 +47,7 @@ from recon.types import Jets
 KIND = "jet-image"
 SCALES = {"absolute": ABSOLUTE_INPUTS, "share": IMAGE_INPUTS}
 """What pixels are in units of."""
-COLUMNS = ("part_px", "part_py", "part_deta", "part_dphi", "jet_pt", "jet_label")
-"""What is read of a file."""
+ShapeT = TypeVar("ShapeT", JetImageNetworkConfig, JetBackboneConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,27 +55,45 @@ class JetImageTraining(ImageTraining):
     """What to train, on what, and for how long.
 
     Attributes:
-        pixels: of every side of the image.
+        pixels: of every side of the image; 80, or 224 for a backbone, if not given.
         scale: pixels hold pT / 500 GeV, from which the network learns the mass, or the share of the jet's pT.
         smear: standard deviation of the transverse momentum of a candidate in training, relative.
         drop: fraction of the candidates that are left out in training.
+        jets: use no more of them, drawn from all files; features of a large network take time.
     """
 
-    pixels: int = 80
+    pixels: int | None = None
     scale: Literal["absolute", "share"] = "absolute"
     smear: float = 0.05
     drop: float = 0.04
+    jets: int | None = None
+
+    def drawn(self, shape: ShapeT) -> ShapeT:
+        """The shape of a network with images of the size that is asked for."""
+        return shape if self.pixels is None else dataclasses.replace(shape, pixels=self.pixels)
 
 
-def train(config: JetImageTraining, say: Say = lambda _: None) -> tuple[TaggingModel, Fitted]:
+class Trained(NamedTuple):
+    """What came out of a training.
+
+    Attributes:
+        model: also written to `output / "model"`.
+        fitted: its history.
+        held: rows of the jets that were held out, counted through all files.
+    """
+
+    model: TaggingModel
+    fitted: Fitted
+    held: Int[np.ndarray, " h"]
+
+
+def train(config: JetImageTraining, say: Say = lambda _: None, report: Report | None = None) -> Trained:
     """Train; goes on where an interrupted run of the same settings stopped.
 
     Args:
         config: what and how.
         say: told what is going on.
-
-    Returns:
-        The model, which is also written to `config.output / "model"`, and the history of its training.
+        report: told how far the features of a frozen featurizer are.
 
     Raises:
         DataError: files without jets, or jets without labels.
@@ -87,66 +102,39 @@ def train(config: JetImageTraining, say: Say = lambda _: None) -> tuple[TaggingM
     config.weights_of(len(LABELS))
     inputs = SCALES[config.scale]
     jets = read_labelled_jets(config.train, inputs, say)
+    rows = chosen_rows(len(jets.label), config.jets, config.seed)
+    jets = take(jets, rows)
     used, held = validation_split(len(jets.label), config.validation, config.seed)
     held = held[: config.validation_rows]
     say(f"{len(used):,} jets to train on, {len(held):,} held out")
-    network, fitted = (_train_classifier if config.frozen else _train_network)(config, jets, used, held, say)
+    if config.keeps_featurizer:
+        network, fitted = _train_classifier(config, jets, used, held, say, report)
+    else:
+        network, fitted = _train_network(config, jets, used, held, say)
     network.eval()
+    what = config.backbone or "a sparse residual network"
     text = (
-        f"A sparse residual network of {parameters(network):,} parameters on images of AK8 jets, "
-        f"{network.config.pixels} pixels a side of +-{network.config.half_width:g} in eta and phi, with the classes of "
-        f"DeepAK8. Trained on {len(used):,} jets of `recon simulate jets`."
+        f"By {what}, {parameters(network):,} parameters, on images of AK8 jets, {network.config.pixels} pixels a side "
+        f"of +-{network.config.half_width:g} in eta and phi, with the classes of DeepAK8. Trained on {len(used):,} "
+        "jets of `recon simulate jets`."
     )
+    kind = "jet-backbone" if isinstance(network.config, JetBackboneConfig) else KIND
     capacities = (inputs.n_candidates, 0)
-    text = card("Images of jets", text, config, fitted)
-    model = TaggingModel(KIND, network, LABELS, capacities, described(inputs), text)
+    model = TaggingModel(
+        kind, network, LABELS, capacities, described(inputs), card("Images of jets", text, config, fitted)
+    )
     save_tagging_model(config.output / "model", model)
-    return model, fitted
-
-
-def read_labelled_jets(files: tuple[Path, ...], inputs: JetInputs, say: Say = lambda _: None) -> Jets:
-    """Leading candidates of all jets of some files, and their labels.
-
-    Args:
-        files: jets, as ROOT or parquet.
-        inputs: what is read of a jet.
-        say: told what was left out.
-
-    Raises:
-        DataError: there are none, or one has no label.
-    """
-    parts, dropped, candidates = [], 0, 0
-    for file in files:
-        for table in read_jets(file, COLUMNS):
-            jets, report = make_jets(jet_columns(table), inputs)
-            parts.append(jets)
-            dropped, candidates = dropped + report.candidates_dropped, candidates + report.candidates
-    if not parts:
-        raise DataError(f"there are no jets in {', '.join(map(str, files))}")
-    joined = Jets(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-    if not ((joined.label >= 0) & (joined.label < len(LABELS))).all():
-        raise DataError(f"{', '.join(map(str, files))}: branch jet_label must be 0 to {len(LABELS) - 1}")
-    say(f"{dropped:,} of {candidates:,} candidates beyond the leading {inputs.n_candidates} left out")
-    return joined
-
-
-def augmented(batch: LabelledBatch, rng: np.random.Generator, *, smear: float, drop: float) -> LabelledBatch:
-    """A batch with transverse momenta smeared and a few candidates missing."""
-    jets: Jets = batch.inputs
-    candidates = np.array(jets.candidates)
-    candidates[..., 2] += rng.normal(0, smear, candidates.shape[:2])
-    kept = jets.candidate_valid & (rng.random(candidates.shape[:2]) >= drop)
-    return batch._replace(inputs=jets._replace(candidates=candidates, candidate_valid=kept))
+    return Trained(model, fitted, rows[held])
 
 
 def _initial(config: JetImageTraining, sample: Jets) -> JetImageNetwork:
     """The network to begin with, with room for batches of such images."""
-    found = _load(config.initial) if config.initial is not None else None
-    shape = (
-        found.config
-        if found
-        else JetImageNetworkConfig(pixels=config.pixels, channels=config.channels, blocks=config.blocks)
-    )
+    found = _named(config) if config.backbone or config.initial else None
+    start = JetImageNetworkConfig(channels=config.channels, blocks=config.blocks)
+    shape = found.config if found is not None else config.drawn(start)
+    if isinstance(shape, JetBackboneConfig):
+        assert found is not None
+        return config.to_train(found)
     images = draw_jets(jnp.asarray(sample.candidates), jnp.asarray(sample.candidate_valid), shape.image)
     shape = dataclasses.replace(shape, **measured(shape.network, np.asarray(images)))
     network = JetImageNetwork(shape, rngs=nnx.Rngs(config.seed))
@@ -198,32 +186,37 @@ def _batches(
 
 
 def _train_classifier(
-    config: JetImageTraining, jets: Jets, used: np.ndarray, held: np.ndarray, say: Say
+    config: JetImageTraining,
+    jets: Jets,
+    used: np.ndarray,
+    held: np.ndarray,
+    say: Say,
+    report: Report | None,
 ) -> tuple[JetImageNetwork, Fitted]:
     """A new classifier on features that are computed once."""
-    assert config.initial is not None
-    network = _load(config.initial)
-    network.eval()
-    say(f"features of {len(jets.label):,} jets by the featurizer of {config.initial}")
-    program = nnx.jit(lambda featurizer, images: featurizer(images))
+    network = _named(config)
+    say(f"features of {len(jets.label):,} jets by the featurizer of {config.backbone or config.initial}")
 
-    def compute(rows: np.ndarray) -> np.ndarray:
+    def draw(rows: np.ndarray) -> np.ndarray:
         some = take(jets, rows)
-        images = draw_jets(
-            jnp.asarray(some.candidates), jnp.asarray(some.candidate_valid), network.config.image
-        )
-        return np.asarray(program(network.featurizer, images))
+        candidates, valid = jnp.asarray(some.candidates), jnp.asarray(some.candidate_valid)
+        return np.asarray(draw_jets(candidates, valid, network.config.image))
 
-    features = cached_features(
-        config.output / "features.npz",
-        features_key(network.featurizer, (jets.candidates, jets.candidate_valid)),
-        len(jets.label),
-        compute,
-    )
+    shown = (jets.candidates, jets.candidate_valid)
+    features = image_features(network, shown, len(jets.label), draw, report)
     shape = network.config.network
     fitted = train_classifier(config, shape, features, jets.label, used, held, scores_of)
     network.classifier = fitted.network
     return network, fitted
+
+
+def _named(config: JetImageTraining) -> JetImageNetwork:
+    """The network to begin with."""
+    if config.backbone is None:
+        assert config.initial is not None
+        return _load(config.initial)
+    shape = JetBackboneConfig(backbone=config.backbone, weights=str(config.weights or ""))
+    return JetImageNetwork(config.drawn(shape), rngs=nnx.Rngs(config.seed))
 
 
 def scores_of(logits: np.ndarray, label: np.ndarray) -> dict[str, float]:

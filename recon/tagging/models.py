@@ -10,17 +10,20 @@ from flax import nnx
 
 from recon.errors import ConfigError, DataError
 from recon.io.weights import load_model, model_arrays, save_model, set_model_arrays
+from recon.nn.pretrained import DEFAULT as BACKBONE
 from recon.settings import listed, tupled
 from recon.tagging import deepak8, particle_net
+from recon.tagging.backbone_network import stored_part
 from recon.tagging.deepak8 import DeepAK8
 from recon.tagging.deepcsv import CLASSES as FLAVOURS
 from recon.tagging.deepcsv import DeepCSV, DeepCSVConfig
 from recon.tagging.deepdoubleb import CLASSES as DOUBLE_B
 from recon.tagging.deepdoubleb import DeepDoubleB, DeepDoubleBConfig
-from recon.tagging.jet_image_network import JetImageNetwork, JetImageNetworkConfig
+from recon.tagging.jet_image_network import JetBackboneConfig, JetImageNetwork, JetImageNetworkConfig
 from recon.tagging.labels import JETCLASS_LABELS, LABELS
 from recon.tagging.particle_net import ParticleNet
 from recon.tagging.particle_transformer import ParticleTransformer, ParticleTransformerConfig
+from recon.tagging.pcnn import PCNN, PCNNConfig
 from recon.tagging.pfn import PFN, PFNConfig
 
 
@@ -51,6 +54,8 @@ KINDS = {
     "particlenet-lite": Kind(ParticleNet, particle_net.LITE, (), 128, 0),
     "particletransformer": Kind(ParticleTransformer, ParticleTransformerConfig(), JETCLASS_LABELS, 128, 0),
     "jet-image": Kind(JetImageNetwork, JetImageNetworkConfig(), LABELS, 128, 0),
+    "jet-backbone": Kind(JetImageNetwork, JetBackboneConfig(backbone=BACKBONE), LABELS, 128, 0),
+    "pcnn": Kind(PCNN, PCNNConfig(), JETCLASS_LABELS, 128, 0),
     "pfn": Kind(PFN, PFNConfig(), JETCLASS_LABELS, 128, 0),
 }
 """Every kind of network by the name that commands know it by."""
@@ -120,7 +125,7 @@ def save_tagging_model(directory: Path, model: TaggingModel) -> None:
         "capacities": list(model.capacities),
         "features": model.features,
     }
-    save_model(directory, model_arrays(model.network), config, model.card)
+    save_model(directory, model_arrays(stored_part(model.network)), config, model.card)
 
 
 def load_tagging_model(directory: Path) -> TaggingModel:
@@ -138,6 +143,7 @@ def load_tagging_model(directory: Path) -> TaggingModel:
         features = dict(stored.config["features"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{directory} is no tagging model of this version: {error}") from error
-    network = set_model_arrays(make_network(name, config), stored.arrays)
+    network = make_network(name, config)
+    set_model_arrays(stored_part(network), stored.arrays)
     network.eval()
     return TaggingModel(name, network, labels, capacities, features, stored.card)

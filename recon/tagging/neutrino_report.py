@@ -190,17 +190,24 @@ def _pictures(
         )
         written[path.stem] = path
     written["roc"] = directory / "roc.png"
-    plot_roc(written["roc"], _roc_curves(results), title=f"against all others, tau neutrinos aside: {title}")
+    plot_roc(
+        written["roc"],
+        _roc_curves(results),
+        ylabel="mistag rate of all others, tau neutrinos aside",
+        title=title,
+    )
     return written
 
 
 def _roc_curves(results: Mapping[str, NetworkResult]) -> dict[str, Any]:
-    """Of the classes that analyses select; every network."""
+    """Of the classes that analyses select, as far as there are such events; every network."""
     curves = {}
     for name, result in results.items():
         label, scores = result.judged.label, result.judged.scores
         for wanted in ("nue CC", "numu CC", "cosmic"):
             k = NEUTRINO_LABELS.index(wanted)
+            if not 0 < (label == k).sum() < (label != TAU).sum():
+                continue  # of a few events there may be none of a class
             text = wanted if len(results) == 1 else f"{wanted}, {name}"
             curves[text] = roc_band(label == k, scores[:, k], valid=label != TAU)
     return curves

@@ -6,23 +6,24 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from flax import nnx
 
-from recon.errors import ConfigError, DataError
-from recon.io.pixel_maps import join_events, pixel_maps, take_events
-from recon.io.root_pixel_maps import read_neutrino_events
+from recon.errors import DataError
+from recon.io.pixel_maps import join_events, packed, pixel_maps, take_events
+from recon.io.root_pixel_maps import count_neutrino_events, read_neutrino_events
 from recon.io.weights import model_arrays, set_model_arrays
 from recon.metrics import auc
 from recon.nn.patch_network import PatchNetwork
 from recon.tagging.backbone_network import BackboneConfig, BackboneNetwork
 from recon.tagging.cvn import TWO_VIEWS, NeutrinoModel, load_model, save_model
-from recon.tagging.features_cache import cached_features, features_key
+from recon.tagging.features_cache import image_features
 from recon.tagging.image_training import (
     SAMPLE,
     ImageTraining,
+    Report,
     Say,
     card,
     measured,
@@ -51,32 +52,38 @@ class NeutrinoTraining(ImageTraining):
 
     Attributes:
         noise: standard deviation of the charge of a hit in training, relative.
-        backbone: train a classifier on the features of this network of others, which stays as it is: both views are
-            merged into one picture of 224 x 224.
-        weights: file of the backbone's weights; efficientnet-lite0 has a package that brings them.
+        stem: of the network, hidden channels between the pixels of a patch and the first scale; 0 for none.
+        attention: blocks where the cells of both views see each other; 0 for a convolution.
         events: use no more of them; features of a large network take time.
     """
 
     noise: float = 0.01
-    backbone: str | None = None
-    weights: Path | None = None
+    stem: int = 128
+    attention: int = 2
     events: int | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.backbone is not None and self.initial is not None:
-            raise ConfigError("--backbone and --initial both say which featurizer to begin with: choose one")
+
+class Trained(NamedTuple):
+    """What came out of a training.
+
+    Attributes:
+        model: also written to `output / "model"`.
+        fitted: its history.
+        held: the events that were held out.
+    """
+
+    model: NeutrinoModel
+    fitted: Fitted
+    held: NeutrinoEvents
 
 
-def train(config: NeutrinoTraining, say: Say = lambda _: None) -> tuple[NeutrinoModel, Fitted]:
+def train(config: NeutrinoTraining, say: Say = lambda _: None, report: Report | None = None) -> Trained:
     """Train; goes on where an interrupted run of the same settings stopped.
 
     Args:
         config: what and how.
         say: told what is going on.
-
-    Returns:
-        The model, which is also written to `config.output / "model"`, and the history of its training.
+        report: told how far the features of a frozen featurizer are.
 
     Raises:
         DataError: files without events, or events without labels.
@@ -89,8 +96,10 @@ def train(config: NeutrinoTraining, say: Say = lambda _: None) -> tuple[Neutrino
     used, held = validation_split(len(events.label), config.validation, config.seed)
     held = held[: config.validation_rows]
     say(f"{len(used):,} events to train on, {len(held):,} held out")
-    frozen = config.frozen or config.backbone is not None
-    network, fitted = (_train_classifier if frozen else _train_network)(config, events, used, held, say)
+    if config.keeps_featurizer:
+        network, fitted = _train_classifier(config, events, used, held, say, report)
+    else:
+        network, fitted = _train_network(config, events, used, held, say)
     what = config.backbone or "a sparse residual network"
     text = (
         f"By {what}, {parameters(network):,} parameters, on pixel maps of 100 planes x 80 cells; "
@@ -103,7 +112,7 @@ def train(config: NeutrinoTraining, say: Say = lambda _: None) -> tuple[Neutrino
         card("Neutrino events in two views", text, config, fitted),
     )
     save_model(config.output / "model", model)
-    return model, fitted
+    return Trained(model, fitted, take_events(events, held))
 
 
 def read_events(files: tuple[Path, ...]) -> NeutrinoEvents:
@@ -112,10 +121,9 @@ def read_events(files: tuple[Path, ...]) -> NeutrinoEvents:
     Raises:
         DataError: there are none, or one has no label.
     """
-    tables = [table for file in files for table in read_neutrino_events(file)]
-    events = join_events(tables) if tables else None
-    if events is None or not len(events.label):
+    if not sum(map(count_neutrino_events, files)):
         raise DataError(f"there are no events in {', '.join(map(str, files))}")
+    events = join_events(packed(table) for file in files for table in read_neutrino_events(file))
     unknown = (events.label < 0) | (events.label >= CLASSES)
     if unknown.any():
         raise DataError(
@@ -140,15 +148,21 @@ def augmented_batches(
     return batch
 
 
-def _initial(config: NeutrinoTraining, sample: np.ndarray) -> PatchNetwork:
+def _initial(config: NeutrinoTraining, sample: np.ndarray) -> PatchNetwork | BackboneNetwork:
     """The network to begin with, with room for batches of such images."""
-    found = load_model(config.initial).network if config.initial is not None else None
-    if found is not None and not isinstance(found, PatchNetwork):
-        raise ConfigError(f"{config.initial} has a featurizer of others: train it with --frozen")
+    found = _named(config).network if config.backbone or config.initial else None
+    if isinstance(found, BackboneNetwork):
+        return config.to_train(found)
     shape = (
         found.config
         if found
-        else dataclasses.replace(TWO_VIEWS, channels=config.channels, blocks=config.blocks)
+        else dataclasses.replace(
+            TWO_VIEWS,
+            channels=config.channels,
+            blocks=config.blocks,
+            stem=config.stem,
+            attention=config.attention,
+        )
     )
     shape = dataclasses.replace(shape, **measured(shape, sample))
     network = PatchNetwork(shape, rngs=nnx.Rngs(config.seed))
@@ -157,7 +171,7 @@ def _initial(config: NeutrinoTraining, sample: np.ndarray) -> PatchNetwork:
 
 def _train_network(
     config: NeutrinoTraining, events: NeutrinoEvents, used: np.ndarray, held: np.ndarray, say: Say
-) -> tuple[PatchNetwork, Fitted]:
+) -> tuple[PatchNetwork | BackboneNetwork, Fitted]:
     """All weights."""
     label = events.label[held]
     parts = np.array_split(held, max(len(held) // config.batch, 1))
@@ -180,17 +194,19 @@ def _train_network(
 
 
 def _train_classifier(
-    config: NeutrinoTraining, events: NeutrinoEvents, used: np.ndarray, held: np.ndarray, say: Say
+    config: NeutrinoTraining,
+    events: NeutrinoEvents,
+    used: np.ndarray,
+    held: np.ndarray,
+    say: Say,
+    report: Report | None,
 ) -> tuple[PatchNetwork | BackboneNetwork, Fitted]:
     """A new classifier on features that are computed once."""
-    model = _featurizer(config)
+    model = _named(config)
     say(f"features of {len(events.label):,} events by the featurizer of {model.name}")
     hits = (events.offsets, events.view, events.plane, events.cell, events.charge)
-    features = cached_features(
-        config.output / "features.npz",
-        features_key(model.network.featurizer, hits),
-        len(events.label),
-        lambda rows: model.scorer(images_of(events, rows)).features,
+    features = image_features(
+        model.network, hits, len(events.label), lambda rows: images_of(events, rows), report
     )
     shape = model.network.config
     fitted = train_classifier(config, shape, features, events.label, used, held, scores_of)
@@ -200,8 +216,8 @@ def _train_classifier(
     return network, fitted
 
 
-def _featurizer(config: NeutrinoTraining) -> NeutrinoModel:
-    """The model whose featurizer is kept."""
+def _named(config: NeutrinoTraining) -> NeutrinoModel:
+    """The model to begin with."""
     if config.backbone is None:
         assert config.initial is not None
         return load_model(config.initial)

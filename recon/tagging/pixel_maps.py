@@ -36,23 +36,32 @@ def two_views(maps: PixelMaps) -> Float32[np.ndarray, "b planes cells 2"]:
 
 
 def reflected(events: NeutrinoEvents, rng: np.random.Generator, noise: float = 0.01) -> NeutrinoEvents:
-    """Events as they could as well have been: views mirrored across the beam, charges with a little noise.
+    """Events as they could as well have been: left and right exchanged, charges with a little noise.
+
+    Only the view from above is mirrored: cosmic rays come down, and the beam goes up by 58 mrad, against which the
+    momentum that a neutrino carried away from a tau lepton shows.
 
     Args:
         events: host arrays.
-        rng: decides view by view which are mirrored.
+        rng: decides which are mirrored.
         noise: standard deviation of the charge of a hit, relative.
 
     Source:
-        D. Rocco, PhD thesis, University of Minnesota (2016): reflection in the cells and 1 % of noise.
+        D. Rocco, PhD thesis, University of Minnesota (2016): reflection in the cells (there of both views) and 1 % of
+        noise.
     """
-    flip = rng.random((len(events.label), 2)) < 0.5
+    flip = rng.random(len(events.label)) < 0.5
     row = np.repeat(np.arange(len(events.label)), np.diff(events.offsets))
-    cell = np.where(flip[row, events.view], CELLS - 1 - events.cell, events.cell)
+    cell = np.where(flip[row] & (events.view == 0), CELLS - 1 - events.cell, events.cell)
     factor = np.maximum(1 + noise * rng.standard_normal(len(row)), 0.5)
     return events._replace(
         cell=cell.astype(events.cell.dtype), charge=(events.charge * factor).astype(np.float32)
     )
+
+
+def exchanged(images: Float32[np.ndarray, "b planes cells 2"]) -> Float32[np.ndarray, "b planes cells 2"]:
+    """Images with left and right exchanged: the view from above mirrored across the beam, see `reflected`."""
+    return np.stack([images[:, :, ::-1, 0], images[..., 1]], axis=-1)
 
 
 def images_of(events: NeutrinoEvents, rows: np.ndarray) -> Float32[np.ndarray, "b planes cells 2"]:
@@ -61,16 +70,16 @@ def images_of(events: NeutrinoEvents, rows: np.ndarray) -> Float32[np.ndarray, "
 
 
 def merged_images(
-    images: Float32[Array, "b planes cells 2"], pixels: int = MERGED_PIXELS
+    images: Float32[Array, "b planes cells v"], pixels: int = MERGED_PIXELS
 ) -> Float32[Array, "b n n 3"]:
-    """Both views in one square picture with three equal channels; can be compiled.
+    """All views in one square picture with three equal channels; can be compiled.
 
     xz is above yz, the beam runs from left to right; scaled bilinearly.
 
     Args:
-        images: of `two_views`.
+        images: of `two_views`, or others with their views as channels.
         pixels: of every side of the picture.
     """
-    above = jnp.concatenate([images[..., 0], images[..., 1]], axis=2).transpose(0, 2, 1)
+    above = jnp.concatenate(list(jnp.moveaxis(images, -1, 0)), axis=2).transpose(0, 2, 1)
     scaled = jax.image.resize(above, (len(images), pixels, pixels), "bilinear")
     return jnp.broadcast_to(scaled[..., None], (*scaled.shape, 3))

@@ -6,7 +6,6 @@ network the logits are kept.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,11 +17,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float, Float16
 
-from recon.cache import cache_directory
-from recon.io.atomic import replace_file
 from recon.io.weights import arrays_digest, model_arrays, set_model_arrays
 from recon.tagging.deepak8 import DeepAK8
 from recon.tagging.features import make_jets
+from recon.tagging.features_cache import kept_features
 from recon.tagging.folded import fold
 from recon.tagging.inputs import JetInputs, inputs_to_json
 from recon.tagging.particle_net import ParticleNet
@@ -110,23 +108,12 @@ def _key(network: nnx.Module, inputs: JetInputs) -> str:
 
 def _of_file(path: Path, key: str, forward: Forward, inputs: JetInputs, report: Report | None) -> np.ndarray:
     state = path.stat()
-    name = hashlib.sha256(f"{key} {path.resolve()} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()
-    stored = cache_directory() / "jet-features" / f"{name[:32]}.npy"
-    if stored.is_file():
-        return np.asarray(np.load(stored))
-    parts = [forward(make_jets(columns, inputs)[0]) for columns in tables(path, report)]
-    values = np.concatenate(parts).astype(np.float16)
-    stored.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(stored, _npy(values))
-    return values
 
+    def compute() -> np.ndarray:
+        parts = [forward(make_jets(columns, inputs)[0]) for columns in tables(path, report)]
+        return np.concatenate(parts).astype(np.float16)
 
-def _npy(values: np.ndarray) -> bytes:
-    from io import BytesIO  # noqa: PLC0415
-
-    buffer = BytesIO()
-    np.save(buffer, values)
-    return buffer.getvalue()
+    return kept_features(f"{key} {path.resolve()} {state.st_size} {state.st_mtime_ns}", compute)
 
 
 def _forward(network: Any) -> Forward:

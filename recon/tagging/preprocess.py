@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recon.errors import DataError
+from recon.errors import ConfigError, DataError
 from recon.features import Feature, FeatureTable
 from recon.tagging.inputs import JetInputs
 
@@ -29,7 +29,7 @@ def read_preprocess(path: str | Path) -> JetInputs:
         ParticleNet come behind its features.
 
     Raises:
-        DataError: not such a file; names what is missing.
+        DataError: not such a file; names what is missing or out of range.
     """
     path = Path(path)
     try:
@@ -61,20 +61,27 @@ def _block(tree: Mapping[str, Any], name: str, path: Path) -> tuple[FeatureTable
     block = tree[name]
     try:
         features = tuple(_feature(column, block["var_infos"][column]) for column in block["var_names"])
-        length = block.get("var_length") or block["max_length"]
-        return FeatureTable(features=features), int(length)
-    except (KeyError, TypeError) as problem:
+        length = int(block.get("var_length") or block["max_length"])
+        if length < 1:
+            raise ConfigError(f"a length of {length}; allowed: 1 or more")
+        return FeatureTable(features=features), length
+    except (KeyError, TypeError, AttributeError) as problem:
         raise DataError(f"{path}: input {name!r} is incomplete: {problem!r}") from problem
+    except (ConfigError, ValueError) as problem:
+        raise DataError(f"{path}: input {name!r} has {problem}") from problem
 
 
 def _feature(column: str, info: Mapping[str, Any]) -> Feature:
     low, high = float(info.get("lower_bound", -5)), float(info.get("upper_bound", 5))
+    factor = float(info["norm_factor"])
+    if not factor > 0:
+        raise ConfigError(f"norm_factor {factor} of {column!r}; allowed: above 0")
     unlimited = low < -_NO_LIMIT and high > _NO_LIMIT
     symmetric = not unlimited and low == -high
     return Feature(
         column=column,
         mean=float(info["median"]),
-        scale=1.0 / float(info["norm_factor"]),
+        scale=1.0 / factor,
         clip=high if symmetric else None,
         limits=None if unlimited or symmetric else (low, high),
         replace=float(info.get("replace_inf_value", 0.0)),

@@ -9,10 +9,12 @@ import numpy as np
 from jaxtyping import Float32
 
 from recon.engines import Engine, Inputs, Outputs, check_shapes
+from recon.errors import ConfigError
 from recon.pipeline import EngineModule
 from recon.tagging.deepak8 import DeepAK8
 from recon.tagging.jet_image_network import JetImageNetwork
 from recon.tagging.jet_images import draw_jets
+from recon.tagging.particle_net import ParticleNet
 from recon.tagging.scoring import check_finite
 from recon.tagging.shipped import Tagger
 from recon.types import Jets
@@ -22,8 +24,14 @@ def pack_jets(jets: Jets, tagger: Tagger) -> Inputs:
     """Jets as the inputs of the artefact of a tagger.
 
     Raises:
+        ConfigError: its network has no artefact.
         DataError: a feature is not finite; jet and column are named.
     """
+    if not isinstance(tagger.model.network, DeepAK8 | ParticleNet | JetImageNetwork):
+        raise ConfigError(
+            f"{tagger.name} is a {tagger.model.kind}, which no server has; DeepAK8, ParticleNet and networks for "
+            "images are served"
+        )
     check_finite(jets)
     if isinstance(tagger.model.network, JetImageNetwork):
         config = tagger.model.network.config.image

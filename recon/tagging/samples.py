@@ -14,9 +14,10 @@ from jaxtyping import Float, Int
 
 from recon.errors import DataError
 from recon.io.jet_columns import JetColumns, jet_columns
+from recon.tagging.evaluation import true_classes
 from recon.tagging.features import InputReport, fit_inputs, make_jets
 from recon.tagging.inputs import DEEPAK8_CANDIDATES, DEEPAK8_VERTICES, JetInputs
-from recon.tagging.labels import JETCLASS_LABELS, LABELS
+from recon.tagging.labels import JETCLASS_LABELS
 from recon.tagging.pipeline import merge_reports, open_jets, read_tables
 from recon.types import NOISE, Jets
 
@@ -39,23 +40,22 @@ class JetSample(NamedTuple):
     mass: Float[np.ndarray, " j"]
 
 
-def file_labels(columns: JetColumns) -> tuple[tuple[str, ...], Int[np.ndarray, " j"]]:
-    """Classes of a file and the row of every jet: `jet_label` of DeepAK8's classes, or JetClass's `label_*`.
+def file_labels(columns: JetColumns, where: str) -> tuple[tuple[str, ...], Int[np.ndarray, " j"]]:
+    """Classes of a file and the row of every jet: `jet_label` of DeepAK8's classes, or all of JetClass's `label_*`.
+
+    Args:
+        columns: of the file.
+        where: the file, opens messages.
 
     Raises:
-        DataError: the file has neither.
+        DataError: the file has neither, or a jet has two flags.
     """
-    if "jet_label" in columns.jets:
-        return LABELS, np.asarray(columns.jets["jet_label"], np.int32)
-    flags = [columns.jets.get(f"label_{name}") for name in JETCLASS_LABELS]
-    given = [flag for flag in flags if flag is not None]
-    if len(given) < len(flags):
-        missing = [name for name, flag in zip(JETCLASS_LABELS, flags, strict=True) if flag is None]
+    missing = [f"label_{name}" for name in JETCLASS_LABELS if f"label_{name}" not in columns.jets]
+    if missing and "jet_label" not in columns.jets:
         raise DataError(
-            f"there is no column 'jet_label', nor label_{', label_'.join(missing)}: nothing says what the jets are"
+            f"{where}: there is no column 'jet_label', nor {', '.join(missing)}: nothing says what the jets are"
         )
-    table = np.stack([np.asarray(flag) > 0 for flag in given], 1)
-    return JETCLASS_LABELS, np.where(table.any(1), table.argmax(1), NOISE).astype(np.int32)
+    return true_classes(columns, where)
 
 
 def tables(path: Path, report: Report | None = None) -> Iterator[JetColumns]:
@@ -111,7 +111,7 @@ def read_sample(
     samples, reports = [], []
     for path in files:
         for columns in tables(path, report):
-            sample, lost = _sample(columns, inputs, labels)
+            sample, lost = _sample(columns, inputs, labels, str(path))
             samples.append(sample)
             reports.append(lost)
     jets = Jets(*(np.concatenate(parts) for parts in zip(*(s.jets for s in samples), strict=True)))
@@ -119,9 +119,11 @@ def read_sample(
     return JetSample(jets, pt, mass), merge_reports(reports)
 
 
-def _sample(columns: JetColumns, inputs: JetInputs, labels: Sequence[str]) -> tuple[JetSample, InputReport]:
+def _sample(
+    columns: JetColumns, inputs: JetInputs, labels: Sequence[str], where: str
+) -> tuple[JetSample, InputReport]:
     jets, lost = make_jets(columns, inputs)
-    theirs, rows = file_labels(columns)
+    theirs, rows = file_labels(columns, where)
     ours = np.array([*(labels.index(name) if name in labels else NOISE for name in theirs), NOISE], np.int32)
     kept = jets._replace(
         candidates=jets.candidates.astype(np.float16),

@@ -70,13 +70,13 @@ def describe(columns: JetColumns, jet: int, labels: tuple[str, ...]) -> str:
     Args:
         columns: the jets.
         jet: row among them.
-        labels: classes of the column `jet_label`.
+        labels: classes of the column `jet_label`; a number that is none of them is not told.
     """
     parts = [f"jet with pT {columns.jets['jet_pt'][jet]:.0f} GeV"]
     if "jet_sdmass" in columns.jets:
         parts.append(f"soft-drop mass {columns.jets['jet_sdmass'][jet]:.0f} GeV")
     label = int(columns.jets.get("jet_label", np.full(jet + 1, NOISE))[jet])
-    return ", ".join(parts) + (f": {labels[label]}" if label != NOISE else "")
+    return ", ".join(parts) + (f": {labels[label]}" if 0 <= label < len(labels) else "")
 
 
 def _rows(counts: np.ndarray, jet: int) -> slice:

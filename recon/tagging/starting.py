@@ -18,6 +18,7 @@ from recon.tagging.inputs import JetInputs, jetclass_inputs
 from recon.tagging.models import kind_of, make_network
 from recon.tagging.particle_net import ParticleNetConfig
 from recon.tagging.particle_transformer import ParticleTransformerConfig
+from recon.tagging.pcnn import PCNNConfig
 from recon.tagging.pfn import PFNConfig
 from recon.tagging.samples import file_labels, fitted_inputs, tables
 from recon.tagging.shipped import Tagger, load_model
@@ -26,7 +27,7 @@ FLAVOUR_LABELS = ("QCDb", "QCDbb", "QCDc", "QCDcc", "QCDothers")
 """The jets that a b tagger is trained on, in the order of its classes."""
 
 
-_TRAINED = (DeepAK8Config, DeepCSVConfig, ParticleNetConfig, ParticleTransformerConfig, PFNConfig)
+_TRAINED = (DeepAK8Config, DeepCSVConfig, ParticleNetConfig, ParticleTransformerConfig, PCNNConfig, PFNConfig)
 """DeepDoubleB reads features of whole jets, images have a training of their own."""
 
 
@@ -66,7 +67,7 @@ def start(
         ConfigError: an unknown kind, one that cannot be trained on such files, or another than that of `initial`.
         DataError: files or weights that cannot be read.
     """
-    classes = file_labels(next(tables(files[0])))[0]
+    classes = file_labels(next(tables(files[0])), str(files[0]))[0]
     if initial is not None:
         return _again(load_model(initial), model, classes, seed)
     kind = model or "deepak8"
@@ -96,6 +97,8 @@ def _again(tagger: Tagger, model: str | None, classes: tuple[str, ...], seed: in
     if model is not None and model != kind:
         raise ConfigError(f"{tagger.name} is a {kind}; --model {model} cannot begin from it")
     old = tagger.model.network
+    if isinstance(old.config, DeepCSVConfig):
+        return Start(kind, old, tagger.inputs, tagger.labels, FLAVOUR_LABELS, tagger)
     network = old if tagger.labels == classes else _with_outputs(kind, old, tagger.labels, classes, seed)
     return Start(kind, network, tagger.inputs, classes, classes, tagger)
 

@@ -149,8 +149,9 @@ def _measure(
         return found, None
     old = begin.before
     seen = precompute(old.model.network, old.inputs, files, report)[rows]
-    # The labels of the jets among the classes of another network.
-    place = np.append(rows_among(begin.classes, old.labels), -1)
+    # The labels of the jets among the classes of another network; a b tagger has names of its own for them.
+    same = begin.labels == old.labels
+    place = np.append(np.arange(len(old.labels)) if same else rows_among(begin.classes, old.labels), -1)
     label = place[sample.jets.label]
     return found, quality(logits_of(old.model.network, seen), label, sample.mass, old.labels)
 

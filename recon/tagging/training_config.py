@@ -22,8 +22,8 @@ class TrainingConfig:
     Attributes:
         files: jets with labels (.root or .parquet), of one process or several each.
         output: directory of the run; the model goes to `output/model`.
-        model: kind of network: deepak8, deepak8-md, particlenet, particlenet-lite, particletransformer, pfn, deepcsv;
-            that of `initial`, or deepak8, by default.
+        model: kind of network: deepak8, deepak8-md, particlenet, particlenet-lite, particletransformer, pcnn, pfn,
+            deepcsv; that of `initial`, or deepak8, by default.
         initial: begin from a trained model: a shipped one, a directory, or weights of CMS (.onnx) or weaver (.pt).
             Outputs whose class the files do not have are replaced.
         freeze: train the classifier behind the features alone (deepak8, particlenet); the features of all jets are
@@ -90,7 +90,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if not self.files:
             raise ConfigError("no file to train on was given; make one with `recon simulate jets`")
-        if set(self.files) & set(self.test):
+        if {path.resolve() for path in self.files} & {path.resolve() for path in self.test}:
             raise ConfigError("a file is given for training and for the test: the numbers would mean nothing")
         if not 0 <= self.distill <= 1 or not self.softness > 0 or self.adversary < 0:
             raise ConfigError(

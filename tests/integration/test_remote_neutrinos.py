@@ -74,6 +74,9 @@ def test_remote_equals_local(events, model, server, tmp_path, capsys):
     (before,), (after,) = list(read_neutrino_events(events)), list(read_neutrino_events(remote))
     assert_same(before, after)
     np.testing.assert_allclose(scores_in(local), score_events(before, small_model()), rtol=1e-5, atol=1e-6)
+    assert run("reconstruct", "nova", events, "-o", local, "--model", model, "--reflections") == 0
+    both = score_events(before, small_model(), reflections=True)
+    np.testing.assert_allclose(scores_in(local), both, rtol=1e-5, atol=1e-6)
     tree = json.loads(summary.read_text())
     assert (tree["server"], tree["events"]) == (server, 90)
     assert tree["hits_outside"] == int(before.outside.sum())
@@ -106,6 +109,8 @@ def test_events_that_cannot_be_sent(events, server, tmp_path, capsys):
     words = ["reconstruct", "nova", events, "-o", tmp_path / "out.root", "--server", server]
     assert run(*words, "--served", "nowhere") == USER_ERROR
     assert "nowhere_featurizer" in capsys.readouterr().err
+    assert run(*words, "--reflections") == USER_ERROR
+    assert "--reflections is for a network in this process" in capsys.readouterr().err
     assert not (tmp_path / "out.root").exists()
 
 
@@ -113,7 +118,7 @@ def test_evaluation_and_gallery(events, model, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("recon.tagging.commands.evaluate_neutrino.CONFIDENT", 0.0)
     output = tmp_path / "report"
     words = ["evaluate", "nova", events, "--model", model, "-o", output, "--json", tmp_path / "report.json"]
-    assert run(*words) == 0
+    assert run(*words, "--reflections") == 0
     printed = capsys.readouterr().out
     assert "accuracy, four classes, 1 to 4 GeV" in printed
     tree = json.loads((tmp_path / "report.json").read_text())

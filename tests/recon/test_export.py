@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import load_file
 
 from recon.errors import ConfigError
 from recon.export import SOURCE_LINES, Signature, Tensor, export_model
 from recon.nn.backbones import random_backbone
 from recon.nn.export import export_backbone, module_program
+from recon.nn.image_inference import fold_featurizer
 from recon.nn.resnet import ResNetConfig
 from serving.artifact import Artifact
 from tests.serving.contract import check_artifact, check_without_source
@@ -180,6 +182,22 @@ def test_a_backbone_is_exported_in_two_parts(tmp_path):
     manifest = json.loads((folders[0] / "manifest.json").read_text())
     assert manifest["provenance"] == {"weights": "random", "seed": 2}
     assert manifest["config"]["network"] == "resnet50"
+
+
+def test_a_backbone_in_bfloat16(tmp_path):
+    """Artefacts keep the short kernels, and answer what the compiled form answers here."""
+    backbone = random_backbone("resnet50", config=ResNetConfig(stages=(1, 1), width=16, classes=3))
+    folder, _ = export_backbone(tmp_path, backbone, image=32, batches=(1, 4), bfloat16=True)
+    images = [
+        {"image": np.random.default_rng(n).normal(size=(n, 32, 32, 3)).astype(np.float32)} for n in (1, 2)
+    ]
+    folded = fold_featurizer(backbone.network.featurizer, bfloat16=True)
+    features = jax.jit(folded.features)
+    check_artifact(folder, images, lambda x: {"features": np.asarray(features(folded.weights, x["image"]))})
+    stored = load_file(folder / "weights.safetensors")
+    assert {name.rpartition("/")[2]: array.dtype.name for name, array in stored.items()} == {
+        "kernel": "bfloat16", "winograd": "bfloat16", "bias": "float32",
+    }  # fmt: skip
 
 
 def test_a_backbone_of_images_that_are_too_small(tmp_path):

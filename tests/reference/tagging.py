@@ -33,7 +33,7 @@ def convolve(module, x, stride=1):
             place = centre + tap - half
             if 0 <= place < len(x):
                 total = total + x[place] @ kernel[tap]
-        rows.append(total)
+        rows.append(total if module.bias is None else total + np.asarray(module.bias[...], np.float64))
     return np.array(rows)
 
 
@@ -77,6 +77,24 @@ def deepak8(network, jets):
             hidden = dense(layer, hidden)
             hidden = np.where(hidden > 0, hidden, network.config.slope * hidden)
         rows.append(dense(network.output, hidden))
+    return np.array(rows)
+
+
+def pcnn(network, jets):
+    """Logits of P-CNN."""
+    rows = []
+    for jet in range(len(jets.label)):
+        valid = np.asarray(jets.candidate_valid[jet])
+        x = np.where(valid[:, None], np.asarray(jets.candidates[jet], np.float64), 0)
+        x = relu(norm(network.stem_norm, convolve(network.stem, norm(network.norm, x))))
+        units = iter(network.units)
+        for stage, (_, count) in enumerate(network.config.stages):
+            for number in range(count):
+                unit, stride = next(units), 2 if stage > 0 and number == 0 else 1
+                inner = relu(norm(unit.norms[0], convolve(unit.convolutions[0], x, stride)))
+                inner = relu(norm(unit.norms[1], convolve(unit.convolutions[1], inner)))
+                x = inner + (x if unit.shortcut is None else convolve(unit.shortcut, x, stride))
+        rows.append(dense(network.output, relu(dense(network.dense, x.mean(0)))))
     return np.array(rows)
 
 

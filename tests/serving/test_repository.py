@@ -1,5 +1,6 @@
 """Loading, reloading and refusing artefacts; the executable cache; the runner's padding."""
 
+import hashlib
 import json
 import shutil
 import threading
@@ -37,6 +38,13 @@ def test_a_manifest_is_read_as_it_is_written(models):
         (lambda c: c["inputs"][0].update(datatype="FP9"), "datatype 'FP9'"),
         (lambda c: c.update(buckets=[]), "no buckets"),
         (lambda c: c["buckets"][0].update(sizes={"z": 1}), "sizes the axes ['z']"),
+        *(
+            (
+                lambda c, size=size: c["buckets"][0].update(sizes={"batch": size}),
+                f"the sizes {{'batch': {size!r}}}",
+            )
+            for size in (0, -4, "4", 1.5, True)
+        ),
         (lambda c: c["buckets"][0].update(programs={"cpu": "none.bin"}), "not among the files"),
         (lambda c: c.update(surprise=1), "surprise"),
     ],
@@ -65,6 +73,27 @@ def test_files_are_checked(tmp_path):
         Artifact(folder)
     with pytest.raises(ArtifactError, match="no artefact"):
         Artifact(tmp_path)
+
+
+def test_files_of_other_folders_are_not_read(tmp_path):
+    folder = artifacts.identity(tmp_path)
+    content = json.loads((folder / "manifest.json").read_text())
+    content["files"]["../secret"] = {"sha256": "0", "bytes": 3}
+    (folder / "manifest.json").write_text(json.dumps(content))
+    (folder.parent / "secret").write_text("abc")
+    with pytest.raises(ArtifactError, match=r"names '\.\./secret'; a plain file name is allowed"):
+        Artifact(folder)
+
+
+def test_a_program_that_is_none_is_named(tmp_path):
+    folder = artifacts.identity(tmp_path)
+    data = b"no program"
+    (folder / "program.bin").write_bytes(data)
+    content = json.loads((folder / "manifest.json").read_text())
+    content["files"]["program.bin"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    (folder / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match=r"program\.bin cannot be read"):
+        Artifact(folder).program("program.bin")
 
 
 def test_hot_reload_under_load_drops_nothing(tmp_path):

@@ -12,14 +12,12 @@ from tyro.conf import Positional
 
 from recon import __version__
 from recon.commands import (
-    Fallback,
+    HERE,
     Json,
     Output,
+    Remote,
     Report,
-    Server,
-    TokenFile,
     console,
-    engine_settings,
     is_csv,
     progress_bars,
     write_json,
@@ -58,11 +56,7 @@ def reconstruct(
     layout: Literal["ttree", "rntuple"] = "ttree",
     max_layer_clusters: int | None = None,
     max_tracksters: int | None = None,
-    server: Server = None,
-    fallback: Fallback = None,
-    streams: int = 4,
-    token_file: TokenFile = None,
-    timeout: float = 60.0,
+    remote: Remote = HERE,
     d_c: float | None = None,
     rho_c: float | None = None,
     outlier_delta_factor: float = 2.0,
@@ -80,18 +74,14 @@ def reconstruct(
         layout: TTree or RNTuple.
         max_layer_clusters: refuse events with more.
         max_tracksters: refuse events with more.
-        server: finds the showers in the place of this process, by the exported chain `hgcal`, `hgcal_tuned`, ...; for
+        remote: finds the showers in the place of this process, by the exported chain `hgcal`, `hgcal_tuned`, ...; for
             `hybrid` it answers for the network.
-        fallback: what to ask when every server fails.
-        streams: events on their way to the server at once.
-        token_file: of the server's bearer token.
-        timeout: seconds that the server may take for an event, before it is tried again.
         d_c: radius of the density, for points.
         rho_c: least density of a seed, for points.
         outlier_delta_factor: in units of d_c, how far points below rho_c look for a denser one, for points.
         json: write the numbers of layer clusters and tracksters of every event here.
     """
-    engine = engine_settings(server, fallback=fallback, token_file=token_file, timeout=timeout)
+    engine = remote.settings()
     output.parent.mkdir(parents=True, exist_ok=True)
     if is_csv(file):
         write_json(json, cluster_point_cloud(file, output, d_c, rho_c, outlier_delta_factor))
@@ -103,15 +93,17 @@ def reconstruct(
     limits = {"max_layer_clusters": max_layer_clusters, "max_tracksters": max_tracksters}
     counts: list[dict[str, int]] = []
     with progress_bars() as report, ExitStack() as stack:
-        if server is None:
+        if remote.server is None:
             found = _here(source, config, endcap, limits, report)
         else:
             if settings is not None or any(limits.values()):
                 raise ConfigError("--settings and limits go without --server, which has its own")
-            caller = stack.enter_context(closing(connect(server, model=model_name(algorithm), **engine)))
+            caller = stack.enter_context(
+                closing(connect(remote.server, model=model_name(algorithm), **engine))
+            )
             finder = _finder(caller, source, config, report)
-            found = stack.enter_context(closing(_there(source, finder, endcap, streams)))
-        metadata = _metadata(source, config, server, endcap) | {"algorithm": algorithm}
+            found = stack.enter_context(closing(_there(source, finder, endcap, remote.streams)))
+        metadata = _metadata(source, config, remote.server, endcap) | {"algorithm": algorithm}
         stored = _counted(found, counts, source.file.n_events, report)
         write_showers(output, stored, layout=layout, metadata=metadata)
     _tell(counts, file, output)

@@ -15,7 +15,7 @@ from recon.errors import DataError
 from recon.io.jet_columns import jet_columns
 from recon.io.jets import read_jets
 from recon.tagging.features import make_jets
-from recon.tagging.jet_image_training import COLUMNS
+from recon.tagging.jet_image_samples import COLUMNS
 from recon.tagging.jet_images import IMAGE_INPUTS, JetImageConfig, average_image
 from recon.tagging.labels import GROUPS, LABELS
 from recon.types import Jets

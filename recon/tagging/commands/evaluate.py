@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import Positional, UseAppendAction, arg
 
 from recon.commands import Json, console, progress_bars, write_json
-from recon.errors import DataError
+from recon.errors import ConfigError, DataError
 from recon.tagging.commands.options import load, losses
 from recon.tagging.evaluation import Question, TaggerResult, evaluate_taggers
 from recon.tagging.pipeline import open_jets, read_tables
@@ -45,10 +45,24 @@ def evaluate(
     sources += stored
     question = Question(tuple(signal), tuple(background))
     results = compare(files, sources, question, jets=jets)
+    tell_losses(results, sources)
+    tell_report(output, results, question, json=json)
+
+
+def tell_report(
+    output: Path, results: Sequence[TaggerResult], question: Question, *, json: Path | None = None
+) -> None:
+    """Write the report on some taggers and print its table.
+
+    Args:
+        output: directory of the report.
+        results: of the same jets.
+        question: that they were evaluated with.
+        json: write the report here as JSON, too.
+    """
     title = f"{question}, {len(results[0].score):,} jets"
     found, written = write_report(output, results, question=question, title=title)
     console.print(summary_table(results, found, title))
-    tell_losses(results, sources)
     console.print(f"report in {written['report']}")
     write_json(json, to_json(results, found, question=question, title=title))
 
@@ -65,22 +79,31 @@ def compare(
         jets: most jets of each file.
 
     Raises:
+        ConfigError: no jets are wanted.
         DataError: files that cannot be read or have no truth.
     """
+    if jets is not None and jets < 1:
+        raise ConfigError(f"--jets {jets}; allowed: 1 or more")
     opened = [open_jets(file) for file in files]
     if not sum(file.entries for file in opened):
         raise DataError(f"there are no jets in {', '.join(map(str, files))}")
     total = sum(min(file.entries, jets if jets is not None else file.entries) for file in opened)
-
-    def tables() -> Iterator[tuple[str, Any]]:
-        for file in opened:
-            for table in read_tables(file, entries=jets):
-                yield str(file.path), table
-
     with progress_bars() as report:
         return evaluate_taggers(
-            tables(), sources, question, lambda done: report("jets", done, max(total, done))
+            tables(files, jets), sources, question, lambda done: report("jets", done, max(total, done))
         )
+
+
+def tables(files: Sequence[Path], jets: int | None = None) -> Iterator[tuple[str, Any]]:
+    """The jets of files, a few thousand at a time, each table with the name of its file.
+
+    Args:
+        files: of jets.
+        jets: most jets of each file.
+    """
+    for path in files:
+        for table in read_tables(open_jets(path), entries=jets):
+            yield str(path), table
 
 
 def tell_losses(results: list[TaggerResult], sources: list[Tagger | str]) -> None:

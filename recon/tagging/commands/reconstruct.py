@@ -14,14 +14,12 @@ from tyro.conf import Positional
 
 from recon import __version__
 from recon.commands import (
-    Fallback,
+    HERE,
     Json,
     Output,
+    Remote,
     Report,
-    Server,
-    TokenFile,
     console,
-    engine_settings,
     progress_bars,
     write_json,
 )
@@ -54,12 +52,8 @@ def reconstruct(
     model: ModelName = DEFAULT,
     layout: Literal["ttree", "rntuple"] = "ttree",
     keep: Keep = "all",
-    server: Server = None,
+    remote: Remote = HERE,
     served: str | None = None,
-    fallback: Fallback = None,
-    streams: int = 4,
-    token_file: TokenFile = None,
-    timeout: float = 60.0,
     json: Json = None,
 ) -> None:
     """Tag every jet in a file: the same file with the probabilities of the classes as branches NAME_CLASS.
@@ -70,16 +64,12 @@ def reconstruct(
         model: the tagger; with --server the one whose inputs are computed here.
         layout: TTree or RNTuple; copies of PFNano are TTrees.
         keep: of PFNano: every branch, or those of AK8 jets and the numbers of the event, which is quicker.
-        server: runs the network in the place of this process.
+        remote: runs the network in the place of this process.
         served: name of the model on the server; the kind of the network by default, as `recon export tagging` has it.
-        fallback: what to ask when every server fails.
-        streams: requests on their way to the server at once.
-        token_file: of the server's bearer token.
-        timeout: seconds that the server may take for a request, before it is tried again.
         json: write what became of the jets here.
     """
-    settings = engine_settings(server, fallback=fallback, token_file=token_file, timeout=timeout)
-    if served is not None and server is None:
+    settings = remote.settings()
+    if served is not None and remote.server is None:
         raise ConfigError(f"--served {served} goes with --server")
     source = open_jets(file)
     if keep != "all" and not source.nano:
@@ -91,15 +81,17 @@ def reconstruct(
     output.parent.mkdir(parents=True, exist_ok=True)
     with progress_bars() as report, ExitStack() as stack:
         tables = read_tables(source)
-        if server is None:
+        if remote.server is None:
             tagged: Iterator[tuple[Any, TaggedJets]] = tag_tables(tables, tagger)
         else:
             # Images go to a featurizer and a classifier, each with a name of its own.
             join = connect_parts if isinstance(tagger.model.network, JetImageNetwork) else connect
-            engine = stack.enter_context(closing(join(server, model=served or tagger.model.kind, **settings)))
-            remote = tag_tables_remotely(tables, tagger, engine, streams=streams)
-            tagged = stack.enter_context(closing(remote))
-        origin = {"server": server} if server else {"model": model}
+            engine = stack.enter_context(
+                closing(join(remote.server, model=served or tagger.model.kind, **settings))
+            )
+            answers = tag_tables_remotely(tables, tagger, engine, streams=remote.streams)
+            tagged = stack.enter_context(closing(answers))
+        origin = {"server": remote.server} if remote.server else {"model": model}
         metadata = {"program": f"recon {__version__}", "input": str(file), "tagger": tagger.name, **origin}
         left_out = write_scores(source, output, seen.watched(tagged, report), tagger, layout, keep, metadata)
     _tell(seen, source, output, left_out)

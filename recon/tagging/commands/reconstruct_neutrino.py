@@ -14,17 +14,16 @@ from tyro.conf import Positional
 
 from recon import __version__
 from recon.commands import (
-    Fallback,
+    HERE,
     Json,
     Output,
+    Remote,
     Report,
-    Server,
-    TokenFile,
     console,
-    engine_settings,
     progress_bars,
     write_json,
 )
+from recon.errors import ConfigError
 from recon.io.root_pixel_maps import (
     ScoredEvents,
     count_neutrino_events,
@@ -45,12 +44,9 @@ def reconstruct(
     output: Output,
     model: str = DEFAULT,
     layout: Literal["ttree", "rntuple"] = "ttree",
-    server: Server = None,
+    reflections: bool = False,
+    remote: Remote = HERE,
     served: str = MODEL,
-    fallback: Fallback = None,
-    streams: int = 4,
-    token_file: TokenFile = None,
-    timeout: float = 60.0,
     json: Json = None,
 ) -> None:
     """Classify every neutrino event in a file: the same events with the probabilities as branches score_CLASS.
@@ -60,27 +56,28 @@ def reconstruct(
         output: ROOT file to write.
         model: shipped, or the directory of your own.
         layout: TTree or RNTuple.
-        server: runs the network in the place of this process, as two models: featurizer and classifier.
+        reflections: classify every event twice, left and right exchanged, and take the mean; here, not on a server.
+        remote: runs the network in the place of this process, as two models: featurizer and classifier.
         served: their names on the server before _featurizer and _classifier, as `recon export nova` has them.
-        fallback: what to ask when every server fails.
-        streams: requests on their way to the server at once.
-        token_file: of the server's bearer token.
-        timeout: seconds that the server may take for a request, before it is tried again.
         json: write the counts here.
     """
-    settings = engine_settings(server, fallback=fallback, token_file=token_file, timeout=timeout)
+    settings = remote.settings()
+    if reflections and remote.server is not None:
+        raise ConfigError(
+            f"--reflections is for a network in this process; --server {remote.server} was given too"
+        )
     output.parent.mkdir(parents=True, exist_ok=True)
     total, counts = count_neutrino_events(file), Counter[str]()
     metadata = {"program": f"recon {__version__}", "input": str(file)}
-    metadata |= {"server": server} if server else {"model": model}
+    metadata |= {"server": remote.server} if remote.server else {"model": model}
     with progress_bars() as report, ExitStack() as stack:
         scored: Iterator[tuple[NeutrinoEvents, np.ndarray]]
-        if server is None:
-            scored = score_file(file, load_model(model))
+        if remote.server is None:
+            scored = score_file(file, load_model(model), reflections=reflections)
         else:
-            engine = stack.enter_context(closing(connect_parts(server, model=served, **settings)))
-            remote = classify_remotely(read_neutrino_events(file), engine, streams=streams)
-            scored = stack.enter_context(closing(remote))
+            engine = stack.enter_context(closing(connect_parts(remote.server, model=served, **settings)))
+            answers = classify_remotely(read_neutrino_events(file), engine, streams=remote.streams)
+            scored = stack.enter_context(closing(answers))
         write_neutrino_events(
             output, _counted(scored, counts, total, report), layout=layout, metadata=metadata
         )

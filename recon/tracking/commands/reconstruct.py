@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from recon.commands import Fallback, Server, TokenFile, engine_settings
+from recon.commands import HERE, Remote
 from recon.engines import Engine, connect
 from recon.errors import ConfigError
 from recon.io.root import write_tracks
@@ -37,11 +37,7 @@ def reconstruct(
     *,
     output: Output,
     model: ModelName = DEFAULT,
-    server: Server = None,
-    fallback: Fallback = None,
-    streams: int = 4,
-    token_file: TokenFile = None,
-    timeout: float = 60.0,
+    remote: Remote = HERE,
     json: Json = None,
 ) -> None:
     """Find and fit the tracks of every event in a file.
@@ -50,24 +46,20 @@ def reconstruct(
         file: ROOT file of hits, or the hits file of a TrackML event (.csv or .csv.gz).
         output: ROOT file of tracks; a TrackML submission if it ends in .csv.
         model: a shipped model or the directory of your own; with --server the name of the served one is "tracking".
-        server: finds the tracks in the place of this process.
-        fallback: what to ask when every server fails.
-        streams: events on their way to the server at once.
-        token_file: of the server's bearer token.
-        timeout: seconds that the server may take for an event, before it is tried again.
+        remote: finds the tracks in the place of this process.
         json: write the number of tracks of every event here.
     """
     total = count(file)
     found: list[int] = []
-    settings = engine_settings(server, fallback=fallback, token_file=token_file, timeout=timeout)
+    settings = remote.settings()
     with progress_bars() as report, ExitStack() as stack:
-        if server is None:
+        if remote.server is None:
             events = _here(file, model)
         else:
             if model != DEFAULT:
                 raise ConfigError(f"--model {model} goes without --server: the server has its own")
-            engine = stack.enter_context(closing(connect(server, model=MODEL, **settings)))
-            events = stack.enter_context(closing(_there(file, engine, streams)))
+            engine = stack.enter_context(closing(connect(remote.server, model=MODEL, **settings)))
+            events = stack.enter_context(closing(_there(file, engine, remote.streams)))
 
         def tracks() -> Iterator[tuple[Event, Tracks]]:
             for event, result in events:
@@ -81,7 +73,7 @@ def reconstruct(
         else:
             write_tracks(output, tracks())
     console.print(f"{sum(found):,} tracks in {len(found)} events of {file} written to {output}")
-    source = {"server": server} if server else {"model": str(model)}
+    source = {"server": remote.server} if remote.server else {"model": str(model)}
     write_json(json, {"events": len(found), "tracks": found, **source, "output": str(output)})
 
 

@@ -76,7 +76,7 @@ MALFORMED = {
     "underscore": ("hit_id,x,layer\n1_0,2,3\n", r"line 2, column hit_id: '1_0'"),
     "cell too few": ("hit_id,x,layer\n1,2,3\n1,2\n", r"line 3: 2 cells where the header has 3 columns"),
     "cell too many": ("hit_id,x,layer\n1,2,3,4\n", r"line 2: 4 cells where the header has 3 columns"),
-    "blank line": ("hit_id,x,layer\n1,2,3\n\n4,5,6\n", r"line 3: 1 cells where"),
+    "blank line": ("hit_id,x,layer\n1,2,3\n\n4,5,6\n", r"line 3: 0 cells where"),
     "comment": ("hit_id,x,layer\n#1,2,3\n", r"line 2, column hit_id: '#1'"),
 }
 
@@ -134,3 +134,11 @@ def test_find_rows_against_a_dictionary(known, ids):
     assert [(int(r), bool(f)) for r, f in zip(rows, found, strict=True)] == [
         (row_of.get(int(value), 0), int(value) in row_of) for value in ids
     ]
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_a_line_without_cells_is_not_left_out(tmp_path, blank):
+    """In a table of one column it would pass for a row, which NumPy drops."""
+    (tmp_path / "t.csv").write_text(f"x\n1\n{blank}\n2\n")
+    with pytest.raises(DataError, match=r"t\.csv, line 3: 0 cells where the header has 1 columns"):
+        read_table(tmp_path / "t.csv", {"x": "f8"})

@@ -167,3 +167,75 @@ def test_groups_are_large_enough_and_lose_nothing():
         jets_layout.grouped(([0] * size for size in sizes), lambda parts: list(itertools.chain(*parts)))
     )
     assert [len(group) for group in groups] == [6000, 100]
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A parquet file as other programs write it: every column, and every value of a list, may be null."""
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+
+    def write(columns, metadata=None):
+        table = pa.table({name: pa.array(values) for name, values in columns.items()})
+        path = tmp_path / "foreign.parquet"
+        parquet.write_table(table.replace_schema_metadata(metadata), path, row_group_size=2)
+        return path
+
+    return write
+
+
+def test_parquet_of_others_reads_as_if_nothing_could_be_null(foreign):
+    path = foreign(
+        {
+            "jet_pt": [1.0, 2.0, 3.0],
+            "part_px": [[1.0], [], [2.0, 3.0]],
+            "part_isMuon": [[True], [], [False] * 2],
+        }
+    )
+    got = ak.concatenate(list(read_jets(path)))
+    assert (
+        got.to_list()
+        == ak.zip(
+            {
+                "jet_pt": [1.0, 2.0, 3.0],
+                "part_px": [[1.0], [], [2.0, 3.0]],
+                "part_isMuon": [[True], [], [False] * 2],
+            },
+            depth_limit=1,
+        ).to_list()
+    )
+    assert "?" not in str(got.type)
+    assert "option" not in str(got.type)
+    assert jet_columns(got).candidate_count.tolist() == [1, 0, 2]
+    assert read_jet_metadata(path) == {}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        # Both columns lack the same jet: without a check it would be lost in silence.
+        ({"jet_pt": [1.0, 2.0, None], "jet_eta": [1.0, 2.0, None]}, "jet_pt is null in jet 2"),
+        ({"jet_pt": [1.0, 2.0, 3.0], "part_px": [[1.0], None, []]}, "part_px is null in jet 1"),
+        ({"jet_pt": [1.0, 2.0, 3.0], "part_px": [[1.0], [], [2.0, None]]}, "part_px is null in jet 2"),
+    ],
+)
+def test_nulls_in_parquet_are_named(foreign, columns, message):
+    path = foreign(columns)
+    with pytest.raises(DataError, match=rf"foreign\.parquet: {message}"):
+        list(read_jets(path))
+
+
+@pytest.mark.parametrize("text", [b"{oops", b"3"])
+def test_metadata_of_others_under_our_name(foreign, text):
+    with pytest.raises(DataError, match=r"foreign\.parquet: the metadata 'recon' is not a JSON object"):
+        read_jet_metadata(foreign({"jet_pt": [1.0]}, {b"recon": text}))
+
+
+def test_the_order_of_columns_does_not_matter(target):
+    path, layout = target
+    table = make_table(5500, seed=7, candidates=(0, 1), vertices=(0, 1))
+    turned = table[table.fields[::-1]]
+    write(path, [table, turned[:4]], layout)
+    got = ak.concatenate(list(read_jets(path)))
+    assert len(got) == 5504
+    assert_same(got[5500:], table[:4])

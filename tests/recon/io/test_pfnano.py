@@ -12,7 +12,7 @@ import uproot
 
 from recon.errors import DataError
 from recon.io.jet_columns import jet_columns
-from recon.io.root_pfnano import REQUIRED, is_pfnano, read_pfnano
+from recon.io.root_pfnano import REQUIRED, check_indices, is_pfnano, read_pfnano
 from recon.tagging.features import fit_inputs, make_jets
 from recon.tagging.inputs import deepak8_features
 from tests.recon.tagging.small_jets import make_table
@@ -185,3 +185,45 @@ def test_a_made_up_event(tmp_path):
     assert np.isinf(np.asarray(ak.flatten(table["part_drminsv"]))).all()
     assert table["event_number"].to_list() == [7, 7]
     assert set(table.fields) >= set(make_table(1).fields) - {"jet_label"}
+
+
+INDICES = {
+    "event": [5, 6, 7],
+    "FatJet_pt": [[1.0, 1.0], [], [1.0]],
+    "PFCands_pt": [[1.0], [1.0], [1.0, 1.0]],
+    "SV_eta": [[], [], [0.1]],
+    "SubJet_pt": [[1.0, 1.0, 1.0], [], [1.0]],
+    "FatJetPFCands_jetIdx": [[0, 1], [], [0, 0]],
+    "FatJetPFCands_pFCandsIdx": [[0, 0], [], [1, 0]],
+    "FatJetSVs_jetIdx": [[], [], [0, 0]],
+    "FatJetSVs_sVIdx": [[], [], [0, -1]],
+    "FatJet_subJetIdx1": [[2, -1], [], [0]],
+    "FatJet_subJetIdx2": [[-1, -1], [], [-1]],
+}
+
+
+@pytest.mark.parametrize(
+    ("branch", "values", "message"),
+    [
+        (
+            "FatJetPFCands_jetIdx",
+            [[0, 1], [0], [0, 0]],
+            "event 6: .* is 0; allowed are 0 to -1, the rows of FatJet ",
+        ),
+        ("FatJetPFCands_jetIdx", [[0, 1], [], [0, -1]], "event 7: .* is -1; allowed are 0 to 0"),
+        (
+            "FatJetPFCands_pFCandsIdx",
+            [[0, 1], [], [2, 0]],
+            r"event 5: .* is 1; allowed are 0 to 0.*\(2 such events\)",
+        ),
+        ("FatJetSVs_jetIdx", [[], [], [0, 1]], "event 7: .* is 1"),
+        ("FatJetSVs_sVIdx", [[], [], [1, -1]], "event 7: .* is 1; allowed are -1 to 0, the rows of SV "),
+        ("FatJet_subJetIdx1", [[3, -1], [], [0]], "event 5: .* is 3; allowed are -1 to 2"),
+        ("FatJet_subJetIdx2", [[-1, -2], [], [-1]], "event 5: .* is -2"),
+    ],
+)
+def test_indices_of_other_events_are_refused(branch, values, message):
+    events = {name: ak.Array(column) for name, column in INDICES.items()}
+    check_indices(ak.Array(events), "here")
+    with pytest.raises(DataError, match=rf"here, {message}".replace(".*", branch, 1)):
+        check_indices(ak.Array(events | {branch: ak.Array(values)}), "here")

@@ -151,3 +151,19 @@ def test_bad_events_are_named():
 def test_truth_for_all_or_for_none():
     with pytest.raises(DataError, match="some events have truth, others have none"):
         join_events([make_events(2), make_events(2, truth=False)])
+
+
+def test_the_borders_of_the_window_are_inside():
+    """The first and the last plane and cell, beside hits that are one further."""
+    events = make_events(2, seed=5, hits=9)
+    n = len(events.charge)
+    assert n >= 5
+    plane, cell = (
+        np.resize(np.array(values, np.int32), n) for values in ([0, 99, 0, 100, -1], [0, 79, 80, 0, 0])
+    )
+    dropped = drop_outside(events._replace(plane=plane, cell=cell))
+    inside = np.arange(n) % 5 < 2
+    np.testing.assert_array_equal(dropped.charge, events.charge[inside])
+    assert {(int(p), int(c)) for p, c in zip(dropped.plane, dropped.cell, strict=True)} == {(0, 0), (99, 79)}
+    maps = pixel_maps(dropped)
+    assert (maps.xz[1, 0, 0] + maps.yz[1, 0, 0] > 0) & (maps.xz[1, 99, 79] + maps.yz[1, 99, 79] > 0)

@@ -298,3 +298,64 @@ def test_formulas():
     assert evaluate("(b == 2) | ~(b < 4)", columns, "here").tolist() == [True, False]
     with pytest.raises(DataError, match=r"here: 'a \+ c' fails: NameError"):
         evaluate("a + c", columns, "here")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("inputs: [1]", r"'inputs' is \[1\]; a map is needed"),
+        ("new_variables: [a]", "'new_variables' is"),
+        ("preprocess: 5", "'preprocess' is 5"),
+        ("preprocess: {params: [1]}", r"'params' is \[1\]"),
+        ("labels: [a]", "'labels' is"),
+        ("observers: 3", "observers 3; a list of names"),
+        ("selection: 5", "'selection' is 5; a formula"),
+        ("test_time_selection: [a]", "'test_time_selection' is"),
+        ("inputs: {a: {length: 0, vars: [pt]}}", "input 'a': length 0; allowed: 1 or more"),
+        # A text is a list of letters to Python.
+        ("inputs: {a: {length: 3, vars: pt}}", "input 'a' needs 'length' and 'vars': .*vars are 'pt'"),
+        ("inputs: {a: {length: 3, vars: [[pt, x]]}}", r"input 'a': variable \['pt', 'x'\]: .*'x'"),
+        ("inputs: {a: {length: 3, vars: [[pt, 1, null]]}}", "input 'a': variable"),
+        ("inputs: {a: {length: 3, vars: [[]]}}", r"input 'a': variable \[\]"),
+        (
+            "{preprocess: {params: {pt: {center: 1}}}, inputs: {a: {length: 3, vars: [pt]}}}",
+            "input 'a': variable .*'scale'.*; .*'params' with center, scale, min and max",
+        ),
+    ],
+)
+def test_malformed_sections_are_named(tmp_path, text, message):
+    path = tmp_path / "data.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=rf"data\.yaml: {message}"):
+        read_weaver(path)
+
+
+def test_what_cannot_be_standardised_is_named(tmp_path):
+    path = tmp_path / "auto.yaml"
+    path.write_text("preprocess: {method: auto}\ninputs: {a: {length: 3, vars: [part_px]}}\n")
+    config, table = read_weaver(path), make_table(4, seed=2, candidates=(2, 3))
+    with pytest.raises(DataError, match=r"auto\.yaml: part_px cannot be standardised: its 0 values"):
+        standardise(config, select_jets(config, make_table(0)))
+    table["part_px"] = ak.where(ak.local_index(table["part_px"]) == 0, np.inf, table["part_px"])
+    with pytest.raises(DataError, match="part_px cannot be standardised"):
+        standardise(config, select_jets(config, table))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("selection: part_px > 0", "selection 'part_px > 0': one number a jet is needed; it has lists"),
+        ("selection: '1'", r"selection '1': one number a jet is needed; it has the shape \(1,\) for 4 jets"),
+        (
+            "labels: {type: custom, value: {y: '1'}}",
+            r"label y: one number a jet is needed; it has the shape \(1,\)",
+        ),
+        ("labels: {type: custom, value: {y: part_px}}", "label y: one number a jet is needed; it has lists"),
+    ],
+)
+def test_formulas_of_jets_give_one_number_each(tmp_path, text, message):
+    path = tmp_path / "one.yaml"
+    path.write_text(f"{text}\ninputs: {{a: {{length: 3, vars: [part_px]}}}}\n")
+    config = read_weaver(path)
+    with pytest.raises(DataError, match=rf"one\.yaml, {message}"):
+        load_inputs(config, select_jets(config, make_table(4, seed=3, candidates=(1, 3))))

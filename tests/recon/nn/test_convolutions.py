@@ -1,12 +1,23 @@
 """Convolutions, pooling and Winograd's form against sums pixel by pixel."""
 
+import math
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from recon.nn.convolutions import adaptive_mean, max_pool, same_padding
-from recon.nn.fast_convolutions import fast_convolve, fast_pool, plain_convolve, with_winograd
+from recon.nn.fast_convolutions import (
+    TOGETHER,
+    all_at_once,
+    fast_convolve,
+    fast_pool,
+    large_ones_apart,
+    plain_convolve,
+    with_winograd,
+)
 from recon.nn.winograd import TRANSFORMS, transform_kernel, winograd_convolution
 from tests.reference import images as slow
 
@@ -63,7 +74,7 @@ FORMS = {
     "product": (1, 16, 1),
     "product, stride": (1, 16, 2),
     "winograd": (3, 16, 1),
-    "three products": (3, 16, 2),
+    "windows": (3, 16, 2),
     "few channels": (7, 3, 2),
     "few channels, small": (3, 3, 1),
 }
@@ -83,6 +94,54 @@ def test_every_form_is_the_same_sum(form, same):
     for convolve in (fast_convolve, plain_convolve):
         found = jax.jit(convolve, static_argnums=(2, 3))(layer, images, stride, same)
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4, err_msg=convolve.__name__)
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "stride"), [(40, 1, 1), (3000, 1, 1), (16, 3, 1), (300, 3, 2), (3, 7, 2)]
+)
+def test_bfloat16_rounds_factors_alone(channels, size, stride):
+    """Sums are as good as in float32, also where they come in pieces; Winograd's form rounds other factors."""
+
+    def rounded(x):
+        return x.astype(jnp.bfloat16)
+
+    images, kernel = normal(1, 9, 8, channels), normal(size, size, channels, 16, seed=1) / size
+    layer = with_winograd({"kernel": kernel, "bias": normal(16, seed=2)}, stride, True)
+    short = {name: array if name == "bias" else rounded(array) for name, array in layer.items()}
+    found = jax.jit(fast_convolve, static_argnums=2)(short, rounded(images), stride)
+    assert found.dtype == jnp.bfloat16
+    factors = (np.asarray(rounded(x), np.float64) for x in (images, kernel))
+    wanted = slow.convolve(*factors, stride, ((size // 2, size // 2),) * 2) + layer["bias"]
+    tolerance = 0.02 if "winograd" in layer else 0.004
+    np.testing.assert_allclose(
+        found.astype(np.float32), wanted, rtol=0, atol=tolerance * np.abs(wanted).max()
+    )
+
+
+def test_small_images_go_together():
+    """Steps see one image as long as their result, or that of a later step, is large."""
+    side = math.isqrt(TOGETHER) + 1
+    seen = []
+
+    def step(scale, size):
+        def run(x):
+            seen.append(x.shape[0])
+            return jnp.full((1, size, size, 1), scale) * x[:, :1, :1]
+
+        return run
+
+    steps, images = (
+        [step(2.0, 2), step(3.0, side), step(5.0, 3), step(7.0, 1)],
+        jnp.asarray(normal(4, 2, 2, 1)),
+    )
+    found = jax.jit(partial(large_ones_apart, steps))(images)
+    # Each is looked at for its shape first.
+    assert seen == [4, 4, 4, 4, 1, 1, 4, 4]
+    np.testing.assert_allclose(found, all_at_once(steps, images), rtol=1e-6)
+    np.testing.assert_allclose(found, 210 * images[:, :1, :1], rtol=1e-6)
+    seen.clear()
+    large_ones_apart(steps, images[:1])
+    assert seen == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])

@@ -26,6 +26,9 @@ SMALL = PatchNetworkConfig(
 )
 
 
+ATTENTIVE = replace(SMALL, channels=(6, 8, 10), stem=11, attention=2, heads=5)
+
+
 def images(n=3, config=SMALL, seed=0, share=0.03):
     rng = np.random.default_rng(seed)
     shape = (n, *config.image, config.views)
@@ -65,9 +68,22 @@ def test_patches_by_hand():
 
 
 def test_as_the_twin(network):
-    given = images()
+    compare_with_twin(network, images())
+
+
+def test_with_attention_as_the_twin():
+    network = trained_like(PatchNetwork(ATTENTIVE, rngs=nnx.Rngs(0)))
+    for block in network.featurizer.meeting.blocks:
+        for layer in (block.answer, block.narrowing):
+            inputs, outputs = layer.kernel.shape
+            layer.kernel[...] = jax.random.normal(jax.random.key(inputs), (inputs, outputs)) / np.sqrt(inputs)
+    compare_with_twin(network, images())
+
+
+def compare_with_twin(network, given):
     found = run(network.featurizer, given)
     scores = run(network, given)
+    assert found.shape[1] == network.config.features
     for row in range(len(given)):
         expected = twin.features(network.featurizer, np.asarray(given[row]))
         np.testing.assert_allclose(found[row], expected, rtol=2e-4, atol=2e-5)
@@ -167,6 +183,8 @@ def test_wrong_images_are_refused(network):
         ({"channels": (4,)}, "one of each a scale"),
         ({"fused": 0}, "1 or more"),
         ({"gain": 0.0}, "above 0"),
+        ({"attention": -1}, "0 or more"),
+        ({"stem": -1}, "0 or more"),
         ({"dropout": 1.0}, "below 1"),
     ],
 )

@@ -12,7 +12,7 @@ from recon.tagging.cvn import TWO_VIEWS, NeutrinoModel
 from recon.tagging.labels import NEUTRINO_LABELS
 from tests.recon.io.neutrino_events import make_events
 
-SHAPE = replace(TWO_VIEWS, channels=(4, 5, 6), blocks=(1, 0, 0), fused=6, hidden=8)
+SHAPE = replace(TWO_VIEWS, channels=(4, 5, 6), blocks=(1, 0, 0), stem=7, attention=1, hidden=8)
 
 
 def small_model(seed=0):

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import uproot
 
+from recon.errors import ConfigError
 from recon.io.jet_columns import with_columns
 from recon.io.jets import jet_file_columns, read_jet_metadata, read_jets, write_jets
 from recon.io.root_pfnano import read_pfnano
 from recon.tagging import LABELS, discriminant, load_model, tag_jets
+from recon.tagging.commands.evaluate import compare
+from recon.tagging.evaluation import Question
 from recon.tagging.labels import JETCLASS_LABELS
 from tests.command_line import error_of, run
 from tests.recon.tagging.small_jets import make_table
@@ -219,3 +222,9 @@ def test_copies_of_pfnano_are_ttrees(pfnano, small_models, tmp_path, capsys):
     words = ["reconstruct", "jets", pfnano, "--model", small_models["deepak8"], "-o"]
     assert "is PFNano" in error_of(capsys, *words, tmp_path / "x.parquet")
     assert "is PFNano" in error_of(capsys, *words, tmp_path / "x.root", "--layout", "rntuple")
+
+
+@pytest.mark.parametrize("jets", [0, -3])
+def test_no_jets_to_compare_on(tmp_path, jets):
+    with pytest.raises(ConfigError, match=f"--jets {jets}; allowed: 1 or more"):
+        compare((tmp_path / "none.root",), ["x"], Question(("T",), ("QCD",)), jets=jets)

@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from recon.errors import ConfigError, DataError
+from recon.io.pixel_maps import CELLS
 from recon.io.weights import save_model as save_directory
 from recon.nn.patch_network import PatchNetworkConfig
 from recon.tagging.cvn import EventScorer, load_model, model_names, save_model
@@ -48,6 +49,18 @@ def test_scores_are_probabilities_in_any_company(model):
     alone = score_events(make_events(1, seed=2), model)
     np.testing.assert_allclose(alone[0], scores[0], rtol=1e-4)
     assert score_events(make_events(1)._replace(), model).shape == (1, 5)
+
+
+def test_left_and_right_make_no_difference_to_the_mean_of_both(model):
+    events = make_events(12, seed=3)
+    mirrored = events._replace(
+        cell=np.where(events.view == 0, CELLS - 1 - events.cell, events.cell).astype(np.int32)
+    )
+    one, other = score_events(events, model), score_events(mirrored, model)
+    assert np.abs(one - other).max() > 1e-4
+    for given in (events, mirrored):
+        both = score_events(given, model, reflections=True)
+        np.testing.assert_allclose(both, (one + other) / 2, rtol=1e-5, atol=1e-7)
 
 
 def test_few_programs(model):

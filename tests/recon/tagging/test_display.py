@@ -93,3 +93,10 @@ def test_demo(tmp_path, small_models, capsys):
     assert run(*words, "--model", small_models["deepak8"]) == 0
     assert len(ak.concatenate(list(read_jets(tmp_path / "demo" / "jets.root")))) == 12
     assert "from collisions to tagged jets in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("label", [-1, len(LABELS), 99])
+def test_a_label_of_no_class_is_not_told(label):
+    table = make_table(2, seed=4)
+    table["jet_label"] = np.full(2, label, np.int32)
+    assert describe(jet_columns(table), 1, LABELS).endswith(" GeV")

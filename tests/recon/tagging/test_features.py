@@ -263,3 +263,57 @@ def test_errors_name_what_is_wrong():
         JetInputs(candidates=inputs.candidates, n_candidates=0)
     with pytest.raises(DataError, match="hold 16 candidates; the capacity of the inputs is 8"):
         padded_jets(padded(table), plain_inputs(n_candidates=8))
+
+
+@pytest.mark.parametrize("name", ["part_dphi", "part_deta", "sv_dphi", "sv_deta"])
+def test_a_file_without_positions_lacks_the_distance_to_vertices(name):
+    table = make_table(6, seed=14, candidates=(1, 4), vertices=(1, 2))
+    jets, report = make_jets(
+        jet_columns(table[[field for field in table.fields if field != name]]), plain_inputs()
+    )
+    assert "pfcand_drminsv" in report.missing
+    assert {
+        "part_dphi": "pfcand_phirel",
+        "part_deta": "pfcand_etarel",
+        "sv_dphi": "sv_phirel",
+        "sv_deta": "sv_etarel",
+    }[name] in report.missing
+    assert not jets.candidates[..., DEEPAK8_CANDIDATES.index("pfcand_drminsv")].any()
+
+
+def test_padded_jets_without_any_feature_are_refused():
+    columns = padded(make_table(4, seed=15, candidates=(1, 3)))
+    inputs = JetInputs(candidates=FeatureTable(features=deepak8_features(["pfcand_pt_log"])), n_candidates=16)
+    columns = columns._replace(candidates={k: v for k, v in columns.candidates.items() if k != "part_px"})
+    with pytest.raises(DataError, match="no column 'part_px'"):
+        padded_jets(columns, inputs)
+
+
+def test_a_mirrored_jet_has_the_same_features_but_for_signs():
+    """Reflected across the plane of the beam and the axis: what `Turning` turns round, and nothing else, changes."""
+    table = make_table(8, seed=16)
+    mirrored = {name: table[name] for name in table.fields}
+    turned = (
+        "part_dphi",
+        "part_py",
+        "part_d0val",
+        "sv_dphi",
+        "sv_py",
+        "jet_phi",
+        "subjet1_phi",
+        "subjet2_phi",
+    )
+    mirrored |= {name: -table[name] for name in turned}
+    one, _ = make_jets(jet_columns(table), plain_inputs())
+    other, _ = make_jets(jet_columns(ak.Array(mirrored)), plain_inputs())
+    for names, signed, before, after in (
+        (
+            DEEPAK8_CANDIDATES,
+            {"pfcand_phirel", "pfcand_dxy", "pfcand_dxysig"},
+            one.candidates,
+            other.candidates,
+        ),
+        (DEEPAK8_VERTICES, {"sv_phirel"}, one.vertices, other.vertices),
+    ):
+        sign = np.array([-1 if name in signed else 1 for name in names])
+        np.testing.assert_allclose(after, sign * before, rtol=2e-3, atol=2e-4)

@@ -79,4 +79,24 @@ def test_what_cannot_be_flattened_is_refused(jets):
         draw_chance(np.full_like(label, -1), pt, mass)
     with pytest.raises(DataError, match="jet_sdmass"):
         draw_chance(label, pt, np.full_like(mass, np.nan), flatten="pt-mass")
+    for bad in (np.nan, np.inf):
+        with pytest.raises(DataError, match="jet_pt"):
+            draw_chance(
+                label, np.append(pt[1:], pt.dtype.type(500))[::-1] * np.append(bad, np.ones(8049)), mass
+            )
     assert draw_chance(label, pt, np.full_like(mass, np.nan)).sum() > 0
+
+
+def test_jets_that_are_never_drawn_decide_nothing(jets):
+    label, pt, mass = jets
+    plain = draw_chance(label, pt, mass)
+    far = np.where(label < 0, np.float32(np.inf), pt)
+    np.testing.assert_allclose(draw_chance(label, far, mass), plain)
+
+
+def test_chances_by_hand():
+    """Three jets in the first bin and one in the last: it stands for three, and the mean of a class is 1."""
+    label, pt = np.array([0, 0, 0, 0, 1]), np.array([400.0, 401, 402, 500, 450])
+    chance = draw_chance(label, pt, pt, balance=1.0)
+    np.testing.assert_allclose(chance, [2 / 3, 2 / 3, 2 / 3, 2, 1])
+    np.testing.assert_allclose(draw_chance(label, pt, pt, balance=0.0), np.append(chance[:4] / 4, 1))

@@ -15,11 +15,8 @@ from recon.errors import ConfigError, DataError
 from recon.io.jets import write_jets
 from recon.io.root_pixel_maps import write_neutrino_events
 from recon.tagging.cvn import load_model, save_model
-from recon.tagging.jet_image_training import (
-    JetImageTraining,
-    augmented,
-    read_labelled_jets,
-)
+from recon.tagging.jet_image_samples import augmented, chosen_rows, read_labelled_jets, rows_of_tables
+from recon.tagging.jet_image_training import JetImageTraining
 from recon.tagging.jet_image_training import scores_of as jet_scores
 from recon.tagging.jet_image_training import train as train_jets
 from recon.tagging.jet_images import ABSOLUTE_INPUTS, IMAGE_INPUTS
@@ -42,6 +39,14 @@ SMALL = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        directory = tmp_path_factory.mktemp("cache")
+        patch.setenv("RECON_CACHE", str(directory))
+        yield directory / "features"
+
+
 @pytest.fixture(scope="module")
 def neutrinos(tmp_path_factory):
     path = tmp_path_factory.mktemp("neutrinos") / "events.root"
@@ -62,7 +67,7 @@ def trained(neutrinos, tmp_path_factory):
     config = NeutrinoTraining(
         train=(neutrinos,), output=output, epochs=14.0, learning_rate=2e-2, noise=0.0, **SMALL
     )
-    return config, *train(config)
+    return config, *train(config)[:2]
 
 
 def weights(module):
@@ -81,7 +86,7 @@ def test_a_network_learns_where_the_hits_are(trained):
 def test_the_same_command_again_does_nothing(trained):
     config, model, fitted = trained
     said = []
-    again, other = train(config, said.append)
+    again, other, _ = train(config, said.append)
     assert other.steps == fitted.steps
     for one, another in zip(weights(model.network), weights(again.network), strict=True):
         np.testing.assert_array_equal(one, another)
@@ -89,7 +94,7 @@ def test_the_same_command_again_does_nothing(trained):
         train(replace(config, noise=0.3))
 
 
-def test_a_frozen_featurizer_stays_and_its_features_are_kept(trained, neutrinos, tmp_path):
+def test_a_frozen_featurizer_stays_and_its_features_are_kept(trained, neutrinos, tmp_path, cache):
     _, model, _ = trained
     save_model(tmp_path / "start", model)
     config = NeutrinoTraining(
@@ -100,7 +105,9 @@ def test_a_frozen_featurizer_stays_and_its_features_are_kept(trained, neutrinos,
         epochs=3.0,
         **SMALL,
     )
-    found, _ = train(config)
+    told = []
+    found = train(config, report=lambda *args: told.append(args)).model
+    assert told == [("features", 120, 120)]
     for before, after in zip(
         weights(model.network.featurizer), weights(found.network.featurizer), strict=True
     ):
@@ -111,9 +118,10 @@ def test_a_frozen_featurizer_stays_and_its_features_are_kept(trained, neutrinos,
             weights(model.network.classifier), weights(found.network.classifier), strict=True
         )
     )
-    kept = (tmp_path / "run" / "features.npz").stat().st_mtime_ns
-    train(config)
-    assert (tmp_path / "run" / "features.npz").stat().st_mtime_ns == kept
+    # Another run with another classifier finds the features again.
+    assert len(list(cache.iterdir())) == 1
+    train(replace(config, output=tmp_path / "other", seed=1), report=lambda *args: told.append(args))
+    assert len(told) == 1
 
 
 def test_batches_are_a_function_of_their_number(neutrinos, tmp_path):
@@ -134,6 +142,10 @@ def test_settings_that_cannot_be(neutrinos, tmp_path):
         NeutrinoTraining(train=(), output=tmp_path)
     with pytest.raises(ConfigError, match="--initial"):
         NeutrinoTraining(train=(neutrinos,), output=tmp_path, frozen=True)
+    with pytest.raises(ConfigError, match="choose one"):
+        JetImageTraining(train=(neutrinos,), output=tmp_path, backbone="resnet18", initial="jet-images")
+    with pytest.raises(ConfigError, match="--backbone"):
+        JetImageTraining(train=(neutrinos,), output=tmp_path, weights=neutrinos)
     with pytest.raises(ConfigError, match="5 numbers"):
         train(NeutrinoTraining(train=(neutrinos,), output=tmp_path, class_weights=(1.0, 2.0)))
 
@@ -152,7 +164,7 @@ def test_jets_train_and_come_back_as_taggers(jets, tmp_path, scale, inputs):
         train=(jets,), output=tmp_path / "run", pixels=16, scale=scale, epochs=1.0, **SMALL
     )
     said = []
-    model, fitted = train_jets(config, said.append)
+    model, fitted, held = train_jets(config, said.append)
     assert fitted.finished
     assert "candidates beyond the leading 128 left out" in said[0]
     tagger = load_tagger(tmp_path / "run" / "model")
@@ -161,6 +173,8 @@ def test_jets_train_and_come_back_as_taggers(jets, tmp_path, scale, inputs):
     found = read_labelled_jets((jets,), inputs)
     np.testing.assert_allclose(tagger.scorer(found).sum(1), 1, rtol=1e-5)
     assert model.network.config.pixels == 16
+    assert len(held) == 12
+    assert len(set(held.tolist())) == 12
 
 
 def test_augmentation_of_jets(jets):
@@ -176,6 +190,23 @@ def test_augmentation_of_jets(jets):
     kept = changed.candidate_valid[valid].mean()
     assert 0.7 < kept < 0.9
     assert not changed.candidate_valid[~valid].any()
+
+
+def test_some_jets_are_chosen_by_chance():
+    np.testing.assert_array_equal(chosen_rows(5, None, 0), np.arange(5))
+    np.testing.assert_array_equal(chosen_rows(5, 9, 0), np.arange(5))
+    one, again, other = (chosen_rows(1000, 100, seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(one, other)
+    assert (np.diff(one) > 0).all()
+    assert len(one) == 100
+    assert one[-1] > 900
+
+
+def test_rows_are_counted_through_all_tables():
+    tables = [("a", np.arange(4)), ("b", np.arange(10, 13)), ("c", np.arange(20, 25))]
+    found = [(name, table.tolist()) for name, table in rows_of_tables(tables, np.array([8, 3, 0, 7]))]
+    assert found == [("a", [0, 3]), ("c", [20, 21])]
 
 
 def test_metrics_by_hand():
@@ -196,3 +227,22 @@ def test_command(neutrinos, tmp_path, capsys):
     assert written["finished"]
     assert (tmp_path / "run" / "loss.png").is_file()
     assert load_model(tmp_path / "run" / "model").network.config.channels == (4, 5, 6)
+    report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
+    assert report["networks"][0]["events"] == 2
+    for picture in ("confusion_0", "roc", "efficiency_energy", "purity_energy"):
+        assert (tmp_path / "run" / "report" / f"{picture}.png").is_file()
+
+
+def test_command_of_jets(jets, tmp_path, capsys):
+    words = ["train", "jet-images", "--train", str(jets), "--output", str(tmp_path / "run"), "--no-progress"]
+    words += ["--pixels", "16", "--channels", "4", "5", "6", "--blocks", "0", "0", "0", "--epochs", "0.5"]
+    words += ["--batch", "32", "--evaluations", "1", "--validation", "0.5", "--jets", "50"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "Images of jets" in printed
+    assert "no report on T against QCD: 0 jets of the signal" in printed
+    report = json.loads((tmp_path / "run" / "report-heavy" / "report.json").read_text())
+    assert report["jets"]["signal"] + report["jets"]["background"] == 25
+    for picture in ("confusion_1", "roc"):
+        assert (tmp_path / "run" / "report-heavy" / f"{picture}.png").is_file()
+    assert not (tmp_path / "run" / "report-top").exists()

@@ -152,3 +152,21 @@ def test_calibration_refuses():
         fit_temperature(np.zeros(0, int), np.zeros((0, 3)))
     with pytest.raises(ConfigError, match="temperature is 0"):
         calibrated(np.zeros((1, 3)), 0.0)
+
+
+def test_temperatures_by_hand():
+    """A hot network is less sure, the order of the classes stays."""
+    logits = np.array([[0.0, 2.0, 4.0]])
+    odds = np.exp([0.0, 1.0, 2.0])
+    np.testing.assert_allclose(calibrated(logits, 2.0)[0], odds / odds.sum())
+    assert negative_log_likelihood(np.array([2]), logits / 2) == pytest.approx(-np.log(odds[2] / odds.sum()))
+
+
+@pytest.mark.parametrize("shape", [(17,), (3, 2, 17)])
+def test_discriminant_of_one_jet_and_of_tables_of_jets(shape):
+    scores = np.random.default_rng(0).random(shape)
+    found = discriminant(scores, "T")
+    assert found.shape == shape[:-1]
+    np.testing.assert_allclose(np.ravel(found), discriminant(scores.reshape(-1, 17), "T"))
+    with pytest.raises(DataError, match="the last axis must be the 17 classes"):
+        discriminant(np.moveaxis(scores[None], -1, 0), "T")

@@ -44,7 +44,7 @@ def particle_net():
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("RECON_CACHE", str(tmp_path))
-    return tmp_path / "jet-features"
+    return tmp_path / "features"
 
 
 def direct(network, inputs, files):

@@ -92,3 +92,23 @@ def test_other_files_are_refused(tmp_path, tree, message):
 def test_missing_file(tmp_path):
     with pytest.raises(DataError, match=r"none\.json"):
         read_preprocess(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"var_infos": {"m": {**INFO, "norm_factor": 0}}}, r"norm_factor 0\.0 of 'm'; allowed: above 0"),
+        ({"var_infos": {"m": {**INFO, "norm_factor": -2}}}, r"norm_factor -2\.0 of 'm'"),
+        ({"var_infos": {"m": {**INFO, "median": "x"}}}, "could not convert string to float: 'x'"),
+        ({"var_infos": {"m": {**INFO, "median": float("nan")}}}, "feature 'm': mean nan"),
+        ({"var_infos": {"m": {**INFO, "lower_bound": 5, "upper_bound": -6}}}, r"limits \(5\.0, -6\.0\)"),
+        ({"var_infos": {"m": [1, 2]}}, "is incomplete"),
+        ({"var_names": []}, "at least one feature"),
+        ({"var_length": "many"}, "'many'"),
+        ({"var_length": -3}, "a length of -3; allowed: 1 or more"),
+    ],
+)
+def test_numbers_out_of_range_are_named(tmp_path, change, message):
+    path = written(tmp_path, {**SMALL, "sv": {**SMALL["sv"], **change}})
+    with pytest.raises(DataError, match=rf"preprocess\.json: input 'sv' .*{message}"):
+        read_preprocess(path)

@@ -85,7 +85,7 @@ def test_other_classes_are_marked(files, inputs):
 
 
 def test_labels_of_jetclass_are_understood():
-    labels, rows = file_labels(jet_columns(as_jetclass(separable_table(20, 3))))
+    labels, rows = file_labels(jet_columns(as_jetclass(separable_table(20, 3))), "here")
     plain = np.asarray(separable_table(20, 3)["jet_label"])
     assert labels[0] == "QCD"
     assert np.array_equal(rows == labels.index("Tbqq"), plain == LABELS.index("Tbqq"))
@@ -94,8 +94,8 @@ def test_labels_of_jetclass_are_understood():
 def test_jets_without_labels_are_refused(tmp_path, inputs):
     table = make_table(5)
     columns = jet_columns(table[[name for name in table.fields if name != "jet_label"]])
-    with pytest.raises(DataError, match="nothing says what the jets are"):
-        file_labels(columns)
+    with pytest.raises(DataError, match=r"here: .* nothing says what the jets are"):
+        file_labels(columns, "here")
     bare = separable_table(5, 0)
     path = tmp_path / "no_pt.parquet"
     write_jets(path, [bare[[name for name in bare.fields if name != "jet_pt"]]])
@@ -119,3 +119,15 @@ def test_a_selection_keeps_rows_together(files, inputs):
     some = select(sample, np.array([5, 2]))
     assert np.array_equal(some.pt, sample.pt[[5, 2]])
     assert np.array_equal(some.jets.candidates, sample.jets.candidates[[5, 2]])
+
+
+def test_jets_with_two_labels_and_files_with_some_are_refused(tmp_path, inputs):
+    table = as_jetclass(separable_table(6, 0))
+    table["label_Hbb"] = np.arange(6) == 4
+    path = tmp_path / "twice.parquet"
+    write_jets(path, [table])
+    with pytest.raises(DataError, match=r"twice\.parquet: jet 4 has two labels"):
+        read_sample([path], inputs, LABELS)
+    columns = jet_columns(table[[name for name in table.fields if name != "label_Tbl"]])
+    with pytest.raises(DataError, match="no column 'jet_label', nor label_Tbl: nothing says"):
+        file_labels(columns, "here")

@@ -110,3 +110,16 @@ def test_what_cannot_be_trained_is_refused(files, trained):
         start(files, "resnet")
     with pytest.raises(ConfigError, match="--model pfn cannot begin from it"):
         start(files, "pfn", trained)
+
+
+def test_a_b_tagger_goes_on_with_its_flavours(tmp_path, files):
+    begin = start(files, "deepcsv")
+    model = TaggingModel("deepcsv", begin.network, begin.labels, (100, 7), described(begin.inputs), "A test.")
+    save_tagging_model(tmp_path / "b", model)
+    again = start(files, initial=tmp_path / "b")
+    assert again.labels == begin.labels
+    assert again.classes == FLAVOUR_LABELS
+    assert again.inputs == begin.inputs
+    old, new = model_arrays(begin.network), model_arrays(again.network)
+    for name in old:
+        assert np.array_equal(new[name], old[name]), name

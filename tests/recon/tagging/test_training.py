@@ -219,11 +219,27 @@ def test_the_command(files, tmp_path, capsys):
     assert "learning_rate" in capsys.readouterr().err
 
 
+def test_a_b_tagger_is_trained_on(tmp_path):
+    """It has names of its own for the classes of the files, and keeps them and its weights."""
+    path = write_separable(tmp_path / "b.parquet", 150, names=("QCDothers", "QCDb"))
+    settings = {"model": "deepcsv", "steps": 2, "batch": 16, "evaluations": 1}
+    first = train(config((path,), tmp_path / "one", **settings))
+    assert first.model.labels == ("b", "bb", "c", "cc", "udsg")
+    second = train(config((path,), tmp_path / "two", initial=tmp_path / "one" / "model", **settings))
+    assert second.model.labels == first.model.labels
+    assert second.before is not None
+    assert second.before.signals["b"].auc == pytest.approx(first.quality.signals["b"].auc, abs=1e-6)
+    assert second.before.accuracy == first.quality.accuracy
+
+
 def test_settings_that_contradict_are_refused(files, tmp_path):
     with pytest.raises(ConfigError, match="no file to train on"):
         config((), tmp_path)
     with pytest.raises(ConfigError, match="training and for the test"):
         config((files[0], files[0]), tmp_path)
+    again = files[0].parent / "sub" / ".." / files[0].name
+    with pytest.raises(ConfigError, match="training and for the test"):
+        config((files[0], again), tmp_path)
     with pytest.raises(ConfigError, match="--freeze"):
         config(files, tmp_path, freeze=True)
     with pytest.raises(ConfigError, match="distill is 2"):
