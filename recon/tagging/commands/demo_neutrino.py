@@ -34,7 +34,7 @@ def demo(
     *,
     output: Annotated[Path, arg(aliases=["-o"])] = Path("out/demo/nova"),
     events: int = 5,
-    seed: int = 11,
+    seed: int = 4,
     model: str = DEFAULT,
     json: Json = None,
 ) -> None:
