@@ -122,3 +122,24 @@ def test_inputs_without_positions_stay_as_they_are():
     new = Turning(JetInputs(candidates=table))(jets, np.random.default_rng(0))
     assert isinstance(new, Jets)
     assert np.array_equal(new.candidates, jets.candidates)
+
+
+def test_no_direction_is_preferred_and_half_of_the_jets_are_mirrored():
+    n = 3000
+    plain = random_jets(n=n, candidates=1, features=4, vertex_features=2, fullest=1)
+    place = [0.0, 0.0, 0.0, 0.0]
+    for name, value in (("pfcand_etarel", 1.0), ("pfcand_phirel", 0.0), ("pfcand_dxy", 0.2)):
+        feature = INPUTS.candidates.features[INPUTS.candidates.columns.index(name)]
+        place[INPUTS.candidates.columns.index(name)] = (value - feature.mean) / feature.scale
+    there = plain.candidate_valid[..., None]
+    after = turned(plain._replace(candidates=np.where(there, np.float32(place), np.float32(0))), seed=3)
+    eta, phi, dxy = (
+        raw(INPUTS.candidates, after.candidates, name)[plain.candidate_valid]
+        for name in ("pfcand_etarel", "pfcand_phirel", "pfcand_dxy")
+    )
+    np.testing.assert_allclose(np.hypot(eta, phi), 1, rtol=1e-4)
+    # Both harmonics vanish, by five standard deviations.
+    for power in (1, 2):
+        assert abs(((eta + 1j * phi) ** power).mean()) < 5 / n**0.5
+    np.testing.assert_allclose(np.abs(dxy), 0.2, rtol=1e-4)
+    assert abs((dxy > 0).mean() - 0.5) < 2.5 / n**0.5
