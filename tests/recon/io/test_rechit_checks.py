@@ -86,6 +86,7 @@ def test_bad_truth(event, column, row, value, message):
 
 
 def test_lengths_and_number(event):
+    check_calorimeter_event(event._replace(number=0), "here")
     with pytest.raises(DataError, match="the event number is -1"):
         check_calorimeter_event(event._replace(number=-1), "here")
     hits = event.hits._replace(cell=event.hits.cell[:2])
