@@ -100,11 +100,8 @@ def winograd_convolution(
     # that has them, in a program many times longer.
     whole = jax.lax.optimization_barrier
     rows = whole(_each(matrices.image, [every(padded, 1, start, down) for start in range(size)], 0))
-    tiles = whole(
-        _each(matrices.image, [every(rows, 3, start, across) for start in range(size)], 1).astype(
-            kernel.dtype
-        )
-    )
+    tiles = _each(matrices.image, [every(rows, 3, start, across) for start in range(size)], 1)
+    tiles = whole(tiles.astype(kernel.dtype))
     products = jax.lax.dot_general(
         tiles.reshape(size * size, batch * down * across, channels),
         kernel.reshape(size * size, channels, -1),

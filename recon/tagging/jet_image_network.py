@@ -82,6 +82,7 @@ class JetBackboneConfig:
     Attributes:
         backbone: see `BackboneConfig`, as all that is not the image's.
         weights: file of its weights.
+        scale: see there.
         pixels: of every side of the image; scaled bilinearly to what the network was trained with.
         half_width: of the image.
         align: of the image.
