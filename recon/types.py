@@ -241,6 +241,18 @@ class ShowerTruth(NamedTuple):
     fraction: Float32[np.ndarray, " k"]
 
 
+class HitTimes(NamedTuple):
+    """When hits were made: after light from the origin would have come to the cell.
+
+    Attributes:
+        time: ns; NaN for a hit without a time, whose charge was too small or whose sensor has none.
+        error: standard deviation of the measurement, ns; NaN without a time.
+    """
+
+    time: Float32[np.ndarray, " n"]
+    error: Float32[np.ndarray, " n"]
+
+
 class CalorimeterEvent(NamedTuple):
     """One event of a calorimeter as it lies in a file: host arrays, not padded.
 
@@ -248,11 +260,13 @@ class CalorimeterEvent(NamedTuple):
         number: event number.
         hits: the calibrated hits.
         truth: `None` for data.
+        times: of the hits, row by row; `None` where they were not measured.
     """
 
     number: int
     hits: RecHits
     truth: ShowerTruth | None
+    times: HitTimes | None = None
 
 
 class DensityClusters(NamedTuple):

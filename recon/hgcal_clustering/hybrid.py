@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Float
 
 from recon.errors import ConfigError
+from recon.hgcal_clustering.cluster_times import ClusterTimes
 from recon.hgcal_clustering.condensation import as_density, showers_from
 from recon.hgcal_clustering.model import CondensationConfig, CondensationNetwork
 from recon.hgcal_clustering.rows import nothing, to_rows
@@ -51,13 +52,19 @@ def probabilities(network: CondensationNetwork, graph: ShowerGraph) -> Array:
 STEPS = (probabilities,)
 
 
-def condense(clusters: Clusters, network: CondensationNetwork, config: HybridConfig) -> DensityClusters:
+def condense(
+    clusters: Clusters,
+    network: CondensationNetwork,
+    config: HybridConfig,
+    times: ClusterTimes | None = None,
+) -> DensityClusters:
     """Showers of one endcap.
 
     Args:
         clusters: layer clusters on the host.
         network: that says which candidate a layer cluster belongs to.
         config: settings.
+        times: of the layer clusters; what a network with `timing` needs.
 
     Returns:
         Host arrays, one row a layer cluster; `rho` is the energy times the condensation score, the probability to
@@ -66,7 +73,7 @@ def condense(clusters: Clusters, network: CondensationNetwork, config: HybridCon
     Raises:
         DataError: layer clusters that cannot be used; see `shower_graph`.
     """
-    graph, _ = shower_graph(clusters, config.graph)
+    graph, _ = shower_graph(clusters, config.graph, times)
     if len(graph.row) == 0:
         return nothing(len(clusters.valid))
     found: Any = jax.device_get(probabilities(network, jax.tree.map(jax.numpy.asarray, pad_graph(graph))))

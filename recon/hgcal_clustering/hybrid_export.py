@@ -17,7 +17,7 @@ from recon.export import Program, Report, Signature, Sizes, Tensor, export_model
 from recon.hgcal_clustering.config import HgcalConfig
 from recon.hgcal_clustering.model import CondensationNetwork
 from recon.hgcal_clustering.remote import model_name
-from recon.hgcal_clustering.shower_graph import EDGE_FEATURES, NODE_FEATURES, ShowerGraph
+from recon.hgcal_clustering.shower_graph import EDGE_FEATURES, ShowerGraph
 from recon.nn.export import flat_function
 from recon.types import NOISE
 
@@ -69,7 +69,8 @@ def export_network(
         return program
 
     return export_model(
-        directory, program_of, weights, _signature(config.hybrid.graph.slots, buckets),
+        directory, program_of, weights,
+        _signature(config.hybrid.graph.slots, network.config.node_features, buckets),
         name=name, version=version, by_bucket=True, overwrite=overwrite, report=report,
         description="Condensation network: layer clusters and shower candidates to probabilities",
         config=config.to_json(),
@@ -85,9 +86,9 @@ def _graph(inputs: dict[str, Any]) -> ShowerGraph:
     return ShowerGraph(**columns | {"seed": jnp.where(inputs["there"], columns["seed"], NOISE)})
 
 
-def _signature(slots: int, buckets: tuple[tuple[int, int], ...]) -> Signature:
+def _signature(slots: int, node_features: int, buckets: tuple[tuple[int, int], ...]) -> Signature:
     shapes: dict[str, tuple[int | str, ...]] = {
-        "nodes": ("n", NODE_FEATURES),
+        "nodes": ("n", node_features),
         "edges": ("n", slots, EDGE_FEATURES),
         "candidate": ("n", slots),
         "higher": ("n",),

@@ -18,6 +18,7 @@ from recon.hgcal_clustering.pipeline import (
     endcaps,
     find_layer_clusters,
     showers_from_clusters,
+    times_of,
 )
 from recon.hgcal_clustering.rows import join_rows, nothing
 from recon.hgcal_clustering.shower_graph import ShowerGraph, shower_graph
@@ -55,9 +56,10 @@ class HybridFinder:
         check_rechits(hits)
         density, tile = cluster_layers(hits, config, self._cells)
         clusters = find_layer_clusters(hits, density, config, scintillator=tile)
+        times = times_of(clusters, event.times, config)
         sent = []
         for one, rows in endcaps(clusters):
-            graph, _ = shower_graph(one, config.hybrid.graph)
+            graph, _ = shower_graph(one, config.hybrid.graph, None if times is None else times.at(rows))
             call = self._engine.acquire(pack_graph(graph)) if len(graph.row) else None
             sent.append(_Endcap(graph, rows, call))
         return _Underway(clusters, sent)

@@ -17,13 +17,21 @@ from flax import nnx
 from jaxtyping import Float, Float32
 
 from recon.errors import ConfigError
+from recon.hgcal_clustering.cluster_times import TIME_FEATURES, TIME_UNIT
 from recon.hgcal_clustering.shower_graph import EDGE_FEATURES, NODE_FEATURES, ShowerGraph
 from recon.nn.mlp import MLP
 from recon.types import Array
 
 _MESSAGES = 11
+_ARRIVALS = 4
 _FAR = -1e4
 _LEAST_ENERGY = 0.01
+_LEAST_KNOWN = 1.0
+"""1 / ns^2: a time that is known to a nanosecond says nothing."""
+_FARTHEST = 8.0
+"""Standard deviations; more are no different."""
+_NEAR = 0.15
+"""Where the weight of a layer cluster has fallen to 1 / e before any probability is known, in the unit of distances."""
 _GROUPS, _GROUP_LAYERS = 10, 5
 """Groups of layers that a candidate sums its members in; the last takes all that follow."""
 _RING_EDGES = (0.15, 0.3, 0.6, 1.2)
@@ -37,14 +45,21 @@ class CondensationConfig:
     Attributes:
         hidden: features in the middle of a perceptron.
         rounds: how often edges are scored.
+        timing: whether layer clusters have times.
     """
 
     hidden: int = 40
     rounds: int = 3
+    timing: bool = False
 
     def __post_init__(self) -> None:
         if self.hidden < 1 or self.rounds < 1:
-            raise ConfigError(f"{self}: both must be at least 1")
+            raise ConfigError(f"{self}: hidden and rounds must be at least 1")
+
+    @property
+    def node_features(self) -> int:
+        """Features of a layer cluster."""
+        return NODE_FEATURES + (TIME_FEATURES if self.timing else 0)
 
 
 class CondensationNetwork(nnx.Module):
@@ -56,8 +71,10 @@ class CondensationNetwork(nnx.Module):
     """
 
     def __init__(self, config: CondensationConfig, *, rngs: nnx.Rngs) -> None:
-        first = EDGE_FEATURES + NODE_FEATURES
-        inputs = [first] + [first + _MESSAGES] * (config.rounds - 1)
+        self.config = config
+        first = EDGE_FEATURES + config.node_features
+        told = first + (_ARRIVALS if config.timing else 0)
+        inputs = [told] + [told + _MESSAGES] * (config.rounds - 1)
         self.mean = nnx.Variable(jnp.zeros(first))
         self.width = nnx.Variable(jnp.ones(first))
         self.scores = nnx.List(MLP([n, config.hidden, config.hidden, 1], rngs=rngs) for n in inputs)
@@ -71,6 +88,8 @@ class CondensationNetwork(nnx.Module):
         nodes = jnp.broadcast_to(graph.nodes[:, None], (*graph.edges.shape[:2], graph.nodes.shape[1]))
         features = (jnp.concatenate([graph.edges, nodes], -1) - self.mean[...]) / self.width[...]
         inputs, found = features, []
+        if self.config.timing:
+            inputs = jnp.concatenate([features, arrivals(closeness(graph), graph)], -1)
         for score in self.scores:
             logit = score(inputs.reshape(-1, inputs.shape[-1])).reshape(graph.candidate.shape)
             found.append(log_probabilities(logit, graph))
@@ -80,6 +99,8 @@ class CondensationNetwork(nnx.Module):
                 surroundings(found[-1], graph),
                 agreement(found[-1], graph),
             ]
+            if self.config.timing:
+                told.append(arrivals(jnp.exp(2 * found[-1][:, :-1]), graph))
             inputs = jnp.concatenate(told, -1)
         return found
 
@@ -147,6 +168,51 @@ def surroundings(log_probability: Float[Array, "n k1"], graph: ShowerGraph) -> F
         for total, own in ((in_group, given), (in_ring, given), (whole, all_energy))
     )
     return jnp.stack([jnp.log(others), jnp.log(ring_others), jnp.minimum(ring_others / rest, 1)], -1)
+
+
+def closeness(graph: ShowerGraph) -> Float[Array, "n k"]:
+    """How near layer clusters are to the axes of their candidates, from 0 to 1: before any probability is known."""
+    return jnp.exp(-((graph.edges[..., 1] / _NEAR) ** 2))
+
+
+def arrivals(weight: Float[Array, "n k"], graph: ShowerGraph) -> Float[Array, "n k 4"]:
+    """How well the time of a layer cluster goes with that of the rest of its candidate.
+
+    A candidate's time is the mean of its layer clusters' times, weighted by `weight` and by how well each is known;
+    those far from it then count less (the weight falls as `exp(-z^2 / 4)`), twice, so that pile-up does not move it.
+
+    Args:
+        weight: of the layer clusters in the candidates, 0 or more.
+        graph: whose layer clusters have times, the last three of their features.
+
+    Returns:
+        Deviation in standard deviations, with and without its sign, how well the candidate's time is known, and
+        whether both have one; all 0 where one has none.
+    """
+    has, log_error, time = jnp.moveaxis(graph.nodes[:, -TIME_FEATURES:], 1, 0)
+    n = graph.seed.shape[0]
+    there = (graph.candidate >= 0) & (has > 0)[:, None]
+    place = jnp.where(there, graph.candidate, n)
+    error, time = jnp.exp(log_error)[:, None], TIME_UNIT * time[:, None]
+    # Nothing is learned through the times: what a layer cluster does to the others' deviations is small.
+    known = jax.lax.stop_gradient(jnp.where(there, weight, 0) / error**2)
+
+    def deviation(own: Float[Array, "n k"]) -> tuple[Array, Array]:
+        columns = jnp.stack([own, own * time], -1).reshape(-1, 2)
+        sums = jax.ops.segment_sum(columns, place.reshape(-1), n + 1)[place]
+        total = jnp.maximum(sums[..., 0] - own, _LEAST_KNOWN)
+        mean = (sums[..., 1] - own * time) / total
+        return (time - mean) / jnp.sqrt(error**2 + 1 / total), total
+
+    own = known
+    for _ in range(2):
+        z, _ = deviation(own)
+        own = known * jnp.exp(-jnp.minimum(z**2, _FARTHEST**2) / 4)
+    z, total = deviation(own)
+    both = there & (total > 2 * _LEAST_KNOWN)
+    z = jnp.clip(z, -_FARTHEST, _FARTHEST) / 3
+    told = jnp.stack([z, jnp.abs(z), jnp.log(total) / 5, jnp.ones_like(z)], -1)
+    return jnp.where(both[..., None], told, 0)
 
 
 def agreement(log_probability: Float[Array, "n k1"], graph: ShowerGraph) -> Float[Array, "n k 2"]:

@@ -28,6 +28,7 @@ from recon.hgcal_clustering.clue_cells import clue_cells
 from recon.hgcal_clustering.clue_clusters import clue_clusters
 from recon.hgcal_clustering.clue_hits import clue_hits
 from recon.hgcal_clustering.clue_layers import clue_layers
+from recon.hgcal_clustering.cluster_times import ClusterTimes, cluster_times
 from recon.hgcal_clustering.config import HgcalConfig
 from recon.hgcal_clustering.geometry import EndcapGeometry, load_calorimeter
 from recon.hgcal_clustering.hybrid import condense
@@ -38,7 +39,15 @@ from recon.hgcal_clustering.rows import join_rows
 from recon.hgcal_clustering.shipped import load_network
 from recon.hgcal_clustering.tracksters import make_tracksters
 from recon.padding import bucket_size, pad_event
-from recon.types import NOISE, CalorimeterEvent, Clusters, DensityClusters, RecHits, Tracksters
+from recon.types import (
+    NOISE,
+    CalorimeterEvent,
+    Clusters,
+    DensityClusters,
+    HitTimes,
+    RecHits,
+    Tracksters,
+)
 
 Clock = Callable[[str, Any], None]
 """Called with the name of a step and its result."""
@@ -145,8 +154,27 @@ def endcaps(clusters: Clusters) -> Iterator[tuple[Clusters, Int[np.ndarray, " k"
         yield Clusters(clusters.member_cluster, *(column[rows] for column in clusters[1:])), rows
 
 
-def associate_clusters(clusters: Clusters, config: HgcalConfig) -> DensityClusters:
-    """Put together the layer clusters of both endcaps, one after the other."""
+def times_of(clusters: Clusters, times: HitTimes | None, config: HgcalConfig) -> ClusterTimes | None:
+    """Times of the layer clusters where the method asks for them; `None` where it does not.
+
+    Raises:
+        DataError: it does, and the hits have none.
+    """
+    if config.method != "hybrid" or not config.hybrid.network.timing:
+        return None
+    return cluster_times(times, clusters.member_cluster, len(clusters.valid))
+
+
+def associate_clusters(
+    clusters: Clusters, config: HgcalConfig, times: ClusterTimes | None = None
+) -> DensityClusters:
+    """Put together the layer clusters of both endcaps, one after the other.
+
+    Args:
+        clusters: of the event.
+        config: settings.
+        times: of `times_of`.
+    """
     parts = []
     for one, rows in endcaps(clusters):
         if config.method == "imaging":
@@ -154,7 +182,8 @@ def associate_clusters(clusters: Clusters, config: HgcalConfig) -> DensityCluste
         elif config.method == "clusters":
             found = clue_clusters(one, config.clusters)
         elif config.method == "hybrid":
-            found = condense(one, load_network(config.hybrid.weights, config.hybrid.network), config.hybrid)
+            network = load_network(config.hybrid.weights, config.hybrid.network)
+            found = condense(one, network, config.hybrid, None if times is None else times.at(rows))
         else:
             found = clue3d(one, config.clue3d, min_size=config.layer_clusters.min_size)
         parts.append((found, rows))
@@ -198,7 +227,7 @@ def find_showers(
     """Find the showers in both endcaps of one event.
 
     Args:
-        hits: the hits of the event on the host; or the event.
+        hits: the hits of the event on the host; or the event, which alone brings times.
         config: settings; those of CMS if not given.
         cells: from `load_cells`: the neighbours of every cell, and which are scintillator tiles. Hits are searched by
             their positions, as if all were in silicon, if not given.
@@ -212,6 +241,7 @@ def find_showers(
 
     Raises:
         DataError: a hit is not finite, has negative energy, or a cell that the calorimeter does not have; it is named.
+            Or the network asks for times and the hits have none.
         CapacityError: a limit was given and is too small.
 
     Example:
@@ -219,6 +249,7 @@ def find_showers(
         >>> showers = hgcal_clustering.find_showers(event)  # doctest: +SKIP
     """
     config = config or HgcalConfig()
+    times = hits.times if isinstance(hits, CalorimeterEvent) else None
     if isinstance(hits, CalorimeterEvent):
         hits = hits.hits
     check_rechits(hits)
@@ -232,7 +263,7 @@ def find_showers(
     clock(f"{'density peaks' if config.method == 'imaging' else 'clue'} in the layers", density)
     clusters = find_layer_clusters(hits, density, config, scintillator=tile, capacity=max_layer_clusters)
     clock("layer clusters", clusters)
-    density = associate_clusters(clusters, config)
+    density = associate_clusters(clusters, config, times_of(clusters, times, config))
     clock("association", density)
     showers = showers_from_clusters(clusters, density, config, capacity=max_tracksters)
     clock("tracksters", showers.tracksters)

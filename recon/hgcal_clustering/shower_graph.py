@@ -17,6 +17,7 @@ from recon.errors import CapacityError, ConfigError
 from recon.hgcal_clustering.checks import LEAST_ROWS
 from recon.hgcal_clustering.clue import clue
 from recon.hgcal_clustering.clue_clusters import ClusterClueConfig, chosen_rows, project
+from recon.hgcal_clustering.cluster_times import ClusterTimes, time_features
 from recon.hgcal_clustering.neighbourhood import BANDS, RADII, surrounding_energy
 from recon.hgcal_clustering.shower_candidates import Candidates, Points, best_pairs, find_candidates
 from recon.padding import bucket_size
@@ -80,12 +81,15 @@ class ShowerGraph(NamedTuple):
     row: Int32[Array, "*b n"]
 
 
-def shower_graph(clusters: Clusters, config: GraphConfig) -> tuple[ShowerGraph, DensityClusters]:
+def shower_graph(
+    clusters: Clusters, config: GraphConfig, times: ClusterTimes | None = None
+) -> tuple[ShowerGraph, DensityClusters]:
     """Make the graph of one endcap; not padded.
 
     Args:
         clusters: layer clusters on the host.
         config: of the graph.
+        times: of the layer clusters, which then are their last `cluster_times.TIME_FEATURES` features.
 
     Returns:
         The graph, and the density clustering of its layer clusters (rows of `ShowerGraph.row`).
@@ -117,6 +121,8 @@ def shower_graph(clusters: Clusters, config: GraphConfig) -> tuple[ShowerGraph, 
     candidate[filled] = found.candidate[pairs]
     first = np.append(core, 0)[candidate[:, 0]]
     nodes = node_features(points, found, density, clusters.size[rows])
+    if times is not None:
+        nodes = np.concatenate([nodes, time_features(times.at(rows)).astype(np.float32)], 1)
     made = ShowerGraph(
         nodes,
         features,

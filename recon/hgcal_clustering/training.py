@@ -25,6 +25,7 @@ from recon.hgcal_clustering.model import CondensationConfig, CondensationNetwork
 from recon.hgcal_clustering.pipeline import load_cells
 from recon.hgcal_clustering.shipped import HgcalModel, save_model
 from recon.hgcal_clustering.shower_graph import pad_graph, shower_graph
+from recon.hgcal_clustering.starting import begin_with
 from recon.hgcal_clustering.training_data import TrainingEvent, calibrate, read_training_events, sides
 from recon.hgcal_clustering.tuning import TunedClue, TunedClue3d, TunedParameters, tuning_loss
 from recon.hgcal_clustering.tuning_windows import tuning_windows
@@ -47,6 +48,7 @@ class TrainingConfig:
         output: directory of the run; the model goes to `output/model`.
         calibrate: files of events that the calibration is fitted to; those of `train` if none is given, which a network
             knows better than others.
+        initial: model whose network to begin with (`hybrid`), shipped or a directory of yours; see `starting`.
         model: `tuned` or `clue3d`, parameters of CLUE on layer clusters or of CLUE3D by gradient, or `hybrid`, the
             network.
         steps: updates, each with one window (tuned) or one endcap (hybrid).
@@ -55,6 +57,7 @@ class TrainingConfig:
         learning_rate: its peak.
         hidden: features inside the network.
         rounds: of the network.
+        timing: let the network see when the layer clusters were made; the files must say.
         member_share: see `HybridConfig`.
         least_probability: see `HybridConfig`.
         energy_min: particles that windows and the calibration look at, GeV.
@@ -69,6 +72,7 @@ class TrainingConfig:
     train: tuple[Path, ...]
     output: Path
     calibrate: tuple[Path, ...] = ()
+    initial: str | None = None
     model: ModelKind = "tuned"
     steps: int = 600
     schedule: int | None = None
@@ -76,6 +80,7 @@ class TrainingConfig:
     learning_rate: float = 4e-3
     hidden: int = 40
     rounds: int = 3
+    timing: bool = False
     member_share: float = 0.8
     least_probability: float = 0.1
     energy_min: float = 15.0
@@ -113,6 +118,8 @@ def train(config: TrainingConfig, say: Say = lambda _: None, *, cells: CellGraph
         DataError: files without events or without truth.
     """
     base = HgcalConfig(layer_clusters=LayerClusterConfig(min_size=config.min_size))
+    if config.model == "hybrid":
+        base = replace(base, method="hybrid", hybrid=_hybrid(config))
     cells = load_cells(base) if cells is None else cells
     say(f"clustering the layers of the events in {len(config.train)} files")
     events = list(read_training_events(config.train, base, cells))
@@ -151,31 +158,36 @@ def _train_tuned(
 def _train_hybrid(
     config: TrainingConfig, base: HgcalConfig, events: Sequence[TrainingEvent], say: Say
 ) -> HgcalModel:
-    hybrid = HybridConfig(
-        weights=str(config.output / "model"),
-        network=CondensationConfig(hidden=config.hidden, rounds=config.rounds),
-        member_share=config.member_share,
-        least_probability=config.least_probability,
-    )
+    hybrid = base.hybrid
     graphs = [graph for event in events for graph in labelled_graphs(event, hybrid)]
     if not graphs:
         raise DataError("there are no layer clusters in the events")
     say(f"training on {len(graphs)} endcaps")
     network = CondensationNetwork(hybrid.network, rngs=nnx.Rngs(config.seed))
     set_scales(network, graphs)
+    if config.initial is not None:
+        network = begin_with(network, config.initial)
     state = _fit(
         config, network, condensation_loss, lambda step: item_of_step(graphs, config.seed, step), 0.98
     )
     weights = model_arrays(merge_model(state, ema=True))
-    chain = replace(base, method="hybrid", hybrid=hybrid)
-    return HgcalModel(chain, _card(config, state, chain, f"{len(graphs)} endcaps"), weights)
+    return HgcalModel(base, _card(config, state, base, f"{len(graphs)} endcaps"), weights)
+
+
+def _hybrid(config: TrainingConfig) -> HybridConfig:
+    return HybridConfig(
+        weights=str(config.output / "model"),
+        network=CondensationConfig(hidden=config.hidden, rounds=config.rounds, timing=config.timing),
+        member_share=config.member_share,
+        least_probability=config.least_probability,
+    )
 
 
 def labelled_graphs(event: TrainingEvent, config: HybridConfig) -> list[LabelledGraph]:
     """Graphs of both endcaps with targets, padded to sizes of the ladder."""
     made = []
     for clusters in sides(event.clusters):
-        graph, density = shower_graph(clusters, config.graph)
+        graph, density = shower_graph(clusters, config.graph, event.times)
         if len(graph.seed) == 0:
             continue
         labelled = label_graph(graph, density, event.shares, event.energy)

@@ -13,6 +13,7 @@ from recon.errors import DataError
 from recon.geometry import eta
 from recon.hgcal_clustering.calibration import CalibrationConfig, fit_calibration, soft_energy
 from recon.hgcal_clustering.cell_graph import CellGraph
+from recon.hgcal_clustering.cluster_times import ClusterTimes
 from recon.hgcal_clustering.condensation import Shares, cluster_shares
 from recon.hgcal_clustering.config import HgcalConfig
 from recon.hgcal_clustering.pipeline import (
@@ -20,6 +21,7 @@ from recon.hgcal_clustering.pipeline import (
     cluster_layers,
     find_layer_clusters,
     find_tracksters,
+    times_of,
 )
 from recon.io.root_rechits import read_rechits
 from recon.types import NOISE, CalorimeterEvent, Clusters
@@ -33,19 +35,21 @@ class TrainingEvent(NamedTuple):
         shares: what every particle gave to them.
         energy: true, of the particles, GeV.
         deposited: what they left in all hits, GeV.
+        times: of the layer clusters, where the method asks for them.
     """
 
     clusters: Clusters
     shares: Shares
     energy: Float[np.ndarray, " p"]
     deposited: Float[np.ndarray, " p"]
+    times: ClusterTimes | None = None
 
 
 def prepare(event: CalorimeterEvent, config: HgcalConfig, cells: CellGraph | None) -> TrainingEvent:
     """Cluster the layers of an event and look up what each particle gave.
 
     Raises:
-        DataError: an event without truth.
+        DataError: an event without truth, or without times where the method asks for them.
     """
     if event.truth is None:
         raise DataError(f"event {event.number} has no truth to learn from")
@@ -58,6 +62,7 @@ def prepare(event: CalorimeterEvent, config: HgcalConfig, cells: CellGraph | Non
         cluster_shares(hits, truth, clusters),
         np.linalg.norm(truth.momentum.astype(np.float64), axis=1),
         np.bincount(truth.particle, weights=given, minlength=len(truth.pdg)),
+        times_of(clusters, event.times, config),
     )
 
 
@@ -99,7 +104,7 @@ class MatchedShowers(NamedTuple):
 def matched_showers(event: TrainingEvent, config: HgcalConfig, energy_min: float) -> MatchedShowers:
     """Found showers of particles above an energy: more than half of each in the other."""
     clusters, shares = event.clusters, event.shares
-    tracksters = find_tracksters(clusters, associate_clusters(clusters, config), config)
+    tracksters = find_tracksters(clusters, associate_clusters(clusters, config, event.times), config)
     label = tracksters.member_trackster
     at = label[shares.cluster]
     n_particles, n = max(len(event.energy), 1), len(tracksters.energy)

@@ -6,7 +6,7 @@ import numpy as np
 
 from recon.errors import DataError
 from recon.io.checks import refuse
-from recon.types import CalorimeterEvent, RecHits, ShowerTruth
+from recon.types import CalorimeterEvent, HitTimes, RecHits, ShowerTruth
 
 UNKNOWN = -1
 """`RecHits.cell` where the cell is not known."""
@@ -25,11 +25,14 @@ def check_calorimeter_event(
 
     Raises:
         DataError: columns of different lengths, NaN or infinite numbers, negative energies or noise, layers, cells,
-            hits or particles that do not exist, fractions outside 0 to 1, shares that are not sorted by hit.
+            hits or particles that do not exist, infinite times, times without an error above 0, fractions outside 0 to
+            1, shares that are not sorted by hit.
     """
     if event.number < 0:
         raise DataError(f"{where}: the event number is {event.number}; it must not be negative")
     _check_hits(event.hits, where, n_layers, n_cells)
+    if event.times is not None:
+        _check_times(event.times, len(event.hits.energy), where)
     if event.truth is not None:
         _check_truth(event.truth, len(event.hits.energy), where)
 
@@ -52,6 +55,16 @@ def _check_hits(hits: RecHits, where: str, n_layers: int | None, n_cells: int | 
         highest = np.iinfo(np.int32).max if n is None else n - 1
         wrong = (values < lowest) | (values > highest)
         refuse(wrong, values, where, column, f"allowed are {lowest} to {highest}", **row)
+
+
+def _check_times(times: HitTimes, n_hits: int, where: str) -> None:
+    lengths = {name: len(values) for name, values in times._asdict().items()}
+    if set(lengths.values()) != {n_hits}:
+        raise DataError(f"{where}: times have lengths {lengths}; the event has {n_hits} hits")
+    row = {"row_name": "hit row"}
+    refuse(np.isinf(times.time), times.time, where, "hit_time", "it must be finite, or NaN for none", **row)
+    wrong = ~(np.isnan(times.time) | ((times.error > 0) & np.isfinite(times.error)))
+    refuse(wrong, times.error, where, "hit_time_error", "with a time it must be above 0 and finite", **row)
 
 
 def _check_truth(truth: ShowerTruth, n_hits: int, where: str) -> None:

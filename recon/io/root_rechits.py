@@ -1,6 +1,7 @@
 """Events of a calorimeter in ROOT files, as TTree or RNTuple; written and read in small groups of events.
 
-One entry an event. `hit_*` are jagged with `n_hits` values. With truth there are `particle_*` with `n_particles` and
+One entry an event. `hit_*` are jagged with `n_hits` values; `hit_time` and `hit_time_error` (ns, NaN for a hit without
+a time) may be missing, together. With truth there are `particle_*` with `n_particles` and
 `share_*` with `n_shares` values: particle `share_particle` made the fraction `share_fraction` of the energy of hit
 `share_hit`, both rows of the same entry. Lengths are mm, energies and momenta GeV, charges e.
 """
@@ -17,11 +18,11 @@ from recon.errors import DataError
 from recon.io import root_file, root_table
 from recon.io.rechit_checks import check_calorimeter_event
 from recon.io.root_table import Layout
-from recon.types import CalorimeterEvent, RecHits, ShowerTruth
+from recon.types import CalorimeterEvent, HitTimes, RecHits, ShowerTruth
 
 TREE = "rechits"
 SCHEMA, SCHEMA_VERSION = "recon.rechits", 1
-UNITS = {"length": "mm", "energy": "GeV", "momentum": "GeV", "charge": "e"}
+UNITS = {"length": "mm", "energy": "GeV", "momentum": "GeV", "charge": "e", "time": "ns"}
 
 HITS: Mapping[str, str] = {
     "hit_x": "float32",
@@ -32,6 +33,8 @@ HITS: Mapping[str, str] = {
     "hit_cell": "int32",
     "hit_sigma_noise": "float32",
 }
+TIMES: Mapping[str, str] = {"hit_time": "float32", "hit_time_error": "float32"}
+"""Where they were measured."""
 PARTICLES: Mapping[str, str] = {
     "particle_px": "float32",
     "particle_py": "float32",
@@ -61,7 +64,7 @@ def write_rechits(
 
     Args:
         path: file to create or replace.
-        events: taken one by one; the first decides whether the file holds truth.
+        events: taken one by one; the first decides whether the file holds truth and times.
         layout: "ttree" or "rntuple".
         metadata: geometry, seeds, configuration: anything JSON.
         n_layers: of the calorimeter; a bound that reading checks against.
@@ -71,7 +74,8 @@ def write_rechits(
         The number of events written.
 
     Raises:
-        DataError: an event that `recon.io.rechit_checks.check_calorimeter_event` refuses, or truth in some events only.
+        DataError: an event that `recon.io.rechit_checks.check_calorimeter_event` refuses, truth or times in some events
+            only.
         ConfigError: unknown layout, missing folder, metadata that is not JSON.
     """
     path = Path(path)
@@ -89,10 +93,9 @@ def write_rechits(
                 tree, names = _new_tree(file, layout, columns[0]), set(columns[0])
             for event, given in zip(group, columns, strict=True):
                 if set(given) != names:
-                    problem = "has truth" if "share_hit" in given else "has no truth"
-                    where = f"{path}, event {event.number}"
                     raise DataError(
-                        f"{where}: {problem}, other than those before; give all events truth or none"
+                        f"{path}, event {event.number}: {_unlike(names, set(given))}, other than those before; all "
+                        "events or none must have that"
                     )
             root_table.extend(tree, [event.number for event in group], columns, _COUNTERS)
             written += len(group)
@@ -112,7 +115,7 @@ def read_rechits(
         entry_stop: one past the last entry; at most the number of entries counts.
 
     Yields:
-        Unpadded events; `truth` is `None` where the file holds none.
+        Unpadded events; `truth` and `times` are `None` where the file holds none.
 
     Raises:
         DataError: a file that is missing, truncated, damaged or someone else's; an event that
@@ -147,6 +150,8 @@ def columns_of(event: CalorimeterEvent) -> dict[str, np.ndarray]:
     hits = event.hits
     values: list[Any] = [*hits.position.T, hits.energy, hits.layer, hits.cell, hits.sigma_noise]
     columns = _typed(HITS, values)
+    if event.times is not None:
+        columns |= _typed(TIMES, list(event.times))
     if event.truth is not None:
         truth = event.truth
         values = [*truth.momentum.T, *truth.vertex.T, truth.charge, truth.pdg, truth.hard_scatter]
@@ -156,7 +161,7 @@ def columns_of(event: CalorimeterEvent) -> dict[str, np.ndarray]:
 
 
 def event_of(columns: Mapping[str, np.ndarray], number: int) -> CalorimeterEvent:
-    """Build the event that `columns_of` laid out; the truth is `None` where its columns are absent."""
+    """Build the event that `columns_of` laid out; truth and times are `None` where their columns are absent."""
     hits = RecHits(
         position=_stacked(columns, "hit_x", "hit_y", "hit_z"),
         energy=columns["hit_energy"],
@@ -177,22 +182,31 @@ def event_of(columns: Mapping[str, np.ndarray], number: int) -> CalorimeterEvent
             particle=columns["share_particle"],
             fraction=columns["share_fraction"],
         )
-    return CalorimeterEvent(number, hits, truth)
+    times = HitTimes(*(columns[name] for name in TIMES)) if set(TIMES) <= set(columns) else None
+    return CalorimeterEvent(number, hits, truth, times)
 
 
 def _new_tree(file: Any, layout: Layout, names: Iterable[str]) -> Any:
-    declared = {**HITS, **PARTICLES, **SHARES}
+    declared = {**HITS, **TIMES, **PARTICLES, **SHARES}
     return root_table.new_table(file, layout, TREE, {name: declared[name] for name in names}, _COUNTERS)
 
 
 def _expected_columns(tree: Any, path: Path) -> dict[str, str]:
-    """Choose the columns to read: the hits always, the truth whole or not at all."""
+    """Choose the columns to read: the hits always, times and truth whole or not at all."""
     root_table.require_columns(tree, path, [root_table.NUMBER, "n_hits", *HITS])
-    truth = {**PARTICLES, **SHARES}
-    if len(root_table.missing_columns(tree, path, truth)) == len(truth):
-        return dict(HITS)
-    root_table.require_columns(tree, path, list(truth))
-    return {**HITS, **truth}
+    columns = dict(HITS)
+    for group in (TIMES, {**PARTICLES, **SHARES}):
+        if len(root_table.missing_columns(tree, path, group)) < len(group):
+            root_table.require_columns(tree, path, list(group))
+            columns |= group
+    return columns
+
+
+def _unlike(before: set[str], given: set[str]) -> str:
+    """What an event has, or lacks, other than those before it."""
+    names = {"share_hit": "truth", "hit_time": "times"}
+    differing = next(name for name in names if (name in before) != (name in given))
+    return f"{'has' if differing in given else 'has no'} {names[differing]}"
 
 
 def _typed(declared: Mapping[str, str], values: list[Any]) -> dict[str, np.ndarray]:

@@ -1,8 +1,8 @@
 """Simulated events of an HGCAL endcap: a parametrisation of showers, not a simulation of the particles in them.
 
 Collisions, or a gun, give the particles; the magnetic field bends them to the face; showers are drawn from formulae
-tuned to Geant4 (`calorimeter_showers`, `calorimeter_hadrons`); noise and zero suppression follow. There is no material
-in front of the calorimeter, no time, no saturation, and no correlation between showers.
+tuned to Geant4 (`calorimeter_showers`, `calorimeter_hadrons`); noise, zero suppression and times (`calorimeter_time`)
+follow. There is no material in front of the calorimeter, no saturation, and no correlation between showers.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from recon.sim.calorimeter_deposits import collect
 from recon.sim.calorimeter_hadrons import shower_spots
 from recon.sim.calorimeter_noise import read_out
 from recon.sim.calorimeter_particles import gun, hagedorn_pool, parse_particles, reach_endcap
+from recon.sim.calorimeter_time import hit_times
 from recon.sim.collisions import generate_pool, single_collision
 from recon.sim.mixing import GeneratedParticles, mix
 from recon.sim.pool import Pool, empty_pool
@@ -148,7 +149,8 @@ def simulate_calorimeter(
         progress: called as collisions and events are done.
 
     Yields:
-        Events with numbers `first_event` to `first_event + events - 1`, hits sorted by endcap and cell, with truth.
+        Events with numbers `first_event` to `first_event + events - 1`, hits sorted by endcap and cell, with times and
+        truth.
         `truth` lists the particles that reach an endcap.
 
     Raises:
@@ -193,7 +195,9 @@ def simulate_event(config: CalorimeterSimulation, number: int) -> CalorimeterEve
         rng = _rng(config, number, "noise", side)
         hits = read_out(deposits, noise, config.threshold, rng, noisy=config.noise)
         sides.append((side, incident, hits))
-    return assemble(number, generated, calorimeter, sides)
+    event = assemble(number, generated, calorimeter, sides)
+    times = hit_times(generated, calorimeter, sides, float(layers.z[0]), _rng(config, number, "time"))
+    return event._replace(times=times)
 
 
 def _prepare_collisions(config: CalorimeterSimulation, progress: Progress | None) -> None:
@@ -236,11 +240,11 @@ def _run(config: CalorimeterSimulation) -> Iterator[CalorimeterEvent]:
 def _rng(
     config: CalorimeterSimulation,
     number: int,
-    purpose: Literal["gun", "mixing", "showers", "noise"],
+    purpose: Literal["gun", "mixing", "showers", "noise", "time"],
     side: int = 1,
 ) -> np.random.Generator:
     """Random numbers of one event and purpose, whatever else is simulated."""
-    stream = ("gun", "mixing", "showers", "noise").index(purpose)
+    stream = ("gun", "mixing", "showers", "noise", "time").index(purpose)
     return np.random.default_rng([config.seed, number, stream, 0 if side > 0 else 1])
 
 
