@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from recon.errors import ConfigError
 from recon.train.checkpoint import Checkpointer
 from recon.train.loop import LoopConfig, fit
-from recon.train.optim import OptimConfig
+from recon.train.optim import OptimConfig, Optimizer
 from recon.train.precision import Precision, set_compute_precision, uses_bfloat16
 from recon.train.sampling import Sampler, take
 from recon.train.state import LossFn, TrainState, create_state, data_mesh, make_train_step, merge_model
@@ -59,6 +59,7 @@ class FitConfig:
         epochs: passes over the sample; how long the run is unless `steps` says so.
         steps: updates; 0 leaves it to `epochs`.
         seed: of the order of the rows and of what is random in the network.
+        optimizer: see `OptimConfig`.
         learning_rate: the peak.
         warmup: fraction of the run in which the learning rate rises to it; it then falls as a cosine.
         weight_decay: of matrices.
@@ -80,6 +81,7 @@ class FitConfig:
     epochs: float = 10.0
     steps: int = 0
     seed: int = 0
+    optimizer: Optimizer = "adamw"
     learning_rate: float = 2e-3
     warmup: float = 0.05
     weight_decay: float = 1e-2
@@ -112,10 +114,11 @@ class FitConfig:
         """Updates of a run on so many rows."""
         return self.steps or max(math.ceil(self.epochs * rows / self.batch), 1)
 
-    def optimizer(self, rows: int) -> OptimConfig:
+    def optim(self, rows: int) -> OptimConfig:
         """Of a run on so many rows."""
         total = self.total_steps(rows)
         return OptimConfig(
+            optimizer=self.optimizer,
             learning_rate=self.learning_rate,
             warmup_steps=min(round(self.warmup * total), total - 1),
             total_steps=total,
@@ -270,7 +273,7 @@ def fit_classifier(
     start = nnx.clone(network)
     start.train()
     set_compute_precision(start, config.precision)
-    optim, loop = config.optimizer(rows), config.loop(rows)
+    optim, loop = config.optim(rows), config.loop(rows)
     state = create_state(start, optim, seed=config.seed)
     final = fit(
         state,

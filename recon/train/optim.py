@@ -7,30 +7,39 @@ from typing import Any, Literal, get_args
 
 import jax
 import optax  # type: ignore[import-untyped]
+from optax import contrib
 
 from recon.errors import ConfigError
 
 Schedule = Literal["cosine", "constant"]
+Optimizer = Literal["adamw", "muon"]
 
 UNDECAYED_PARAMETERS = frozenset({"bias", "scale"})
 """Names that weight decay leaves alone whatever their rank: scanned layers stack biases into matrices."""
+ORTHOGONAL_LEAST = 16
+"""Rows and columns that a matrix needs for Muon: of a narrower one, the last of a classifier say, little is left."""
+_MUON_RMS = 0.2
+"""Size of an update of Muon in units of the learning rate, about that of AdamW: one learning rate serves both."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW with linear warm-up, clipping of the global gradient norm and an optional average of the weights.
+    """AdamW or Muon with linear warm-up, clipping of the global gradient norm and an optional average of the weights.
 
     Attributes:
+        optimizer: "adamw", or "muon" (K. Jordan et al., 2024): updates of the kernels of linear layers are made
+            orthogonal, so that no direction of a matrix is learned sooner than the others; AdamW for all else.
         learning_rate: the peak, reached after `warmup_steps`.
         warmup_steps: linear rise; step 0 already takes `learning_rate / warmup_steps`.
         total_steps: where the cosine ends; a run stopped earlier and resumed keeps its place on it.
-        weight_decay: decoupled (arXiv:1711.05101), on matrices only, not on biases and scales.
+        weight_decay: decoupled (arXiv:1711.05101), on matrices only, not on biases and scales; with Muon on its own.
         clip_norm: largest global norm of the gradient; 0 switches clipping off.
         schedule: "cosine" falls to `final_fraction * learning_rate`, "constant" stays at the peak.
         final_fraction: see `schedule`.
         ema_decay: decay of the exponential moving average of the weights; 0 keeps no average.
     """
 
+    optimizer: Optimizer = "adamw"
     learning_rate: float = 1e-3
     warmup_steps: int = 0
     total_steps: int = 10_000
@@ -53,6 +62,12 @@ class OptimConfig:
         _require(self.clip_norm >= 0, "clip_norm", self.clip_norm, "0 (off) or above")
         _require(
             self.schedule in get_args(Schedule), "schedule", self.schedule, f"one of {get_args(Schedule)}"
+        )
+        _require(
+            self.optimizer in get_args(Optimizer),
+            "optimizer",
+            self.optimizer,
+            f"one of {get_args(Optimizer)}",
         )
         _require(0 <= self.final_fraction <= 1, "final_fraction", self.final_fraction, "from 0 to 1")
         _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "from 0 to below 1")
@@ -89,10 +104,31 @@ def decayed_parameters(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(decays, params)
 
 
+def orthogonal_parameters(params: Any) -> Any:
+    """Tree of how Muon sees a parameter as a matrix; `None` for those that are AdamW's."""
+
+    def dimensions(path: tuple[Any, ...], leaf: Any) -> contrib.MuonDimensionNumbers | None:
+        kernel = jax.tree_util.keystr(path[-1:], simple=True) == "kernel"
+        wide = leaf.ndim == 2 and min(leaf.shape) >= ORTHOGONAL_LEAST
+        return contrib.MuonDimensionNumbers() if kernel and wide else None
+
+    return jax.tree_util.tree_map_with_path(dimensions, params)
+
+
 def make_optimizer(config: OptimConfig) -> optax.GradientTransformation:
-    """Clipping, then AdamW on the schedule of `config`."""
-    mask = decayed_parameters if config.weight_decay else None
-    adamw = optax.adamw(make_schedule(config), weight_decay=config.weight_decay, mask=mask)
+    """Clipping, then AdamW or Muon on the schedule of `config`."""
+    schedule, decay = make_schedule(config), config.weight_decay
+    mask = decayed_parameters if decay else None
+    if config.optimizer == "muon":
+        rule = contrib.muon(
+            schedule,
+            weight_decay=decay,
+            weight_decay_mask=mask,
+            muon_weight_dimension_numbers=orthogonal_parameters,
+            consistent_rms=_MUON_RMS,
+        )
+    else:
+        rule = optax.adamw(schedule, weight_decay=decay, mask=mask)
     if config.clip_norm == 0:
-        return adamw
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
+        return rule
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)

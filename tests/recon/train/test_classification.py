@@ -161,7 +161,7 @@ def test_a_larger_metric_is_better_unless_it_is_the_loss(tmp_path):
 def test_epochs_count_rows(tmp_path):
     how = FitConfig(directory=tmp_path, batch=32, epochs=2.5)
     assert how.total_steps(100) == 8
-    assert how.optimizer(100).total_steps == 8
+    assert how.optim(100).total_steps == 8
 
 
 def test_an_augmentation_is_drawn_by_step():
