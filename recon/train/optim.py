@@ -28,7 +28,8 @@ class OptimConfig:
 
     Attributes:
         optimizer: "adamw", or "muon" (K. Jordan et al., 2024): updates of the kernels of linear layers are made
-            orthogonal, so that no direction of a matrix is learned sooner than the others; AdamW for all else.
+            orthogonal, so that no direction of a matrix is learned sooner than the others; AdamW with Nesterov's
+            momentum for all else.
         learning_rate: the peak, reached after `warmup_steps`.
         warmup_steps: linear rise; step 0 already takes `learning_rate / warmup_steps`.
         total_steps: where the cosine ends; a run stopped earlier and resumed keeps its place on it.

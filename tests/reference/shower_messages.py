@@ -26,3 +26,29 @@ def surroundings(probability, graph):
         whole = sum(energy for _, energy, place in near if place == ring)
         found[row, slot] = np.log(in_group + 0.01), np.log(in_ring + 0.01), (in_ring + 0.01) / (whole + 0.01)
     return found, graph.candidate >= 0
+
+
+def arrivals(weight, times, candidate, n_candidates):
+    """What `model.arrivals` gives, a candidate and a layer cluster at a time."""
+    found = np.zeros((*candidate.shape, 4))
+    for number in range(n_candidates):
+        members = [
+            (row, slot) for row, slot in np.argwhere(candidate == number) if np.isfinite(times.error[row])
+        ]
+        known = {pair: weight[pair] / times.error[pair[0]] ** 2 for pair in members}
+        own = dict(known)
+        for last in (False, False, True):
+            deviations = {}
+            for pair in members:
+                others = [(own[other], times.time[other[0]]) for other in members if other != pair]
+                total = max(sum(share for share, _ in others), 1.0)
+                mean = sum(share * time for share, time in others) / total
+                z = (times.time[pair[0]] - mean) / np.sqrt(times.error[pair[0]] ** 2 + 1 / total)
+                deviations[pair] = z, total
+            if last:
+                for pair, (z, total) in deviations.items():
+                    if total > 2:
+                        told = np.clip(z, -8, 8) / 3
+                        found[pair] = told, abs(told), np.log(total) / 5, 1
+            own = {pair: known[pair] * np.exp(-min(z**2, 64) / 4) for pair, (z, _) in deviations.items()}
+    return found

@@ -18,7 +18,9 @@ from recon.hgcal_clustering.hybrid_export import export_network
 from recon.hgcal_clustering.remote import model_name
 from recon.hgcal_clustering.shipped import load_network
 
-Part = Literal["chain", "layers", "tuned", "clusters", "imaging", "hits", "hybrid"]
+Part = Literal["chain", "layers", "tuned", "clusters", "imaging", "hits", "hybrid", "hybrid-timing"]
+_METHODS = {"chain": "clue3d", "layers": "clue3d", "tuned": "clusters", "hybrid-timing": "hybrid"}
+"""Methods of `HgcalConfig` of the parts that are not named after theirs."""
 
 
 def export(
@@ -36,7 +38,7 @@ def export(
     Args:
         output: the model repository.
         parts: which: `chain` (CLUE3D), `layers`; other algorithms of `recon reconstruct hgcal` become `hgcal_tuned`,
-            `hgcal_hits`, ...; of `hybrid` the network is written, all else stays with who asks.
+            `hgcal_hits`, ...; of `hybrid` and `hybrid-timing` the network is written, all else stays with who asks.
         geometry: detector whose cells are written.
         settings: file of settings; those of CMS, or of the trained model, if not given.
         version: of the artefacts, a whole number.
@@ -49,7 +51,7 @@ def export(
     written = []
     with progress_bars() as report:
         for part, config in configs.items():
-            needs_cells = part not in ("hits", "hybrid")
+            needs_cells = config.method not in ("hits", "hybrid")
             cells = load_graph(detector, config, report) if needs_cells else None
             heard = {"report": lambda done, total, part=part: report(part, done, total)}
             written.append((write_part(output, part, config, detector, cells, hits, common | heard), cells))
@@ -64,9 +66,8 @@ def config_of(part: str, settings: Path | None, detector: EndcapGeometry) -> Hgc
     Raises:
         ConfigError: a file of settings of another method than the part's.
     """
-    algorithm = "clue3d" if part in ("chain", "layers") else part
-    config = settings_of(algorithm, settings, detector)
-    method = "clusters" if part == "tuned" else algorithm
+    method = _METHODS.get(part, part)
+    config = settings_of("clue3d" if method == "clue3d" else part, settings, detector)
     if part != "layers" and config.method != method:
         raise ConfigError(
             f"{settings} has the method {config.method!r}; --parts {part} is {method!r}: name the part of the method"
@@ -95,10 +96,10 @@ def write_part(
         common: further arguments of all exporters.
     """
     n_layers = len(detector.layers().z)
-    if part == "hybrid":
-        network = load_network(config.hybrid.weights, config.hybrid.network)
-        return export_network(output, network, config, **common)
     name = {"chain": model_name("clue3d"), "layers": LAYERS}.get(part, model_name(part))
+    if config.method == "hybrid":
+        network = load_network(config.hybrid.weights, config.hybrid.network)
+        return export_network(output, network, config, name=name, **common)
     if cells is None:
         return export_hits(output, n_layers, config, name=name, buckets=hits, **common)
     write = export_layers if part == "layers" else export_chain

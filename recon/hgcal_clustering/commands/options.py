@@ -23,13 +23,13 @@ from recon.hgcal_clustering.shipped import load_model, model_names
 from recon.io.root_calorimeter import CalorimeterFile, describe_calorimeter_file, read_calorimeter_file
 from recon.types import CalorimeterEvent
 
-AlgorithmName = Literal["clue3d", "hits", "imaging", "clusters", "hybrid", "tuned"]
+AlgorithmName = Literal["clue3d", "hits", "imaging", "clusters", "hybrid", "hybrid-timing", "tuned"]
 Algorithm = Annotated[
     AlgorithmName,
     arg(
         help="clue3d: CLUE in the layers, then CLUE3D; hits: CLUE on hits in three dimensions; imaging: density peaks "
-        "in the layers, then lines of sight; clusters: CLUE on layer clusters; hybrid: its seeds and a network; tuned: "
-        "clusters with parameters tuned on simulation"
+        "in the layers, then lines of sight; clusters: CLUE on layer clusters; hybrid: its seeds and a network; "
+        "hybrid-timing: a network that sees when hits were made; tuned: clusters with parameters tuned on simulation"
     ),
 ]
 Settings = Annotated[

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from flax import nnx
 
 from recon.errors import ConfigError, DataError
 from recon.hgcal_clustering import HgcalConfig, find_showers
 from recon.hgcal_clustering.hybrid import probabilities, showers_of
 from recon.hgcal_clustering.hybrid_export import export_network
 from recon.hgcal_clustering.hybrid_remote import HybridFinder, pack_graph, unpack_probability
-from recon.hgcal_clustering.shipped import load_model, load_network
+from recon.hgcal_clustering.model import CondensationConfig, CondensationNetwork
+from recon.hgcal_clustering.shipped import HgcalModel, load_model, load_network, save_model
 from recon.hgcal_clustering.shower_graph import ShowerGraph, pad_graph, shower_graph
+from recon.io.weights import model_arrays
 from serving.artifact import Artifact
 from serving.runner import Runner
 from tests.recon.hgcal_clustering.condensing import two_showers
-from tests.reference.toy_showers import take_hits, toy_event
+from tests.reference.toy_showers import take_hits, toy_event, with_times
 from tests.serving.contract import check_artifact, check_without_source
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
@@ -128,3 +133,22 @@ def test_without_hits_nobody_is_asked(folder, config):
 def test_settings_of_another_method(network, tmp_path):
     with pytest.raises(ConfigError, match="settings of the method 'clue3d'; the network belongs to 'hybrid'"):
         export_network(tmp_path, network, HgcalConfig())
+
+
+def test_a_network_that_sees_times(config, tmp_path, monkeypatch):
+    """Its artefact takes them with the graph, and answers as the network does here."""
+    monkeypatch.setenv("RECON_EXECUTABLES", str(tmp_path / "executables"))
+    shape = CondensationConfig(hidden=8, rounds=2, timing=True)
+    hybrid = replace(config.hybrid, network=shape, weights=str(tmp_path / "timed"))
+    timed = replace(config, hybrid=hybrid)
+    network = CondensationNetwork(shape, rngs=nnx.Rngs(2))
+    save_model(tmp_path / "timed", HgcalModel(timed, "a card", model_arrays(network)))
+    folder = export_network(tmp_path / "models", network, timed, name="timed", buckets=((1024, 64),))
+    engine = Here(folder)
+    event = with_times(toy_event(seed=4, showers=5, n_layers=20))
+    finder = HybridFinder(engine, timed)
+    found, wanted = finder.produce(event, finder.acquire(event)), find_showers(event, timed)
+    assert engine.calls == 1
+    np.testing.assert_array_equal(found.hit_trackster, wanted.hit_trackster)
+    with pytest.raises(DataError, match="no times"):
+        finder.acquire(event._replace(times=None))

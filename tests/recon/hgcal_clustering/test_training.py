@@ -16,10 +16,13 @@ from recon.errors import ConfigError, DataError
 from recon.hgcal_clustering import HgcalConfig, find_showers, training
 from recon.hgcal_clustering.clue3d import Clue3dConfig
 from recon.hgcal_clustering.clue_clusters import ClusterClueConfig
+from recon.hgcal_clustering.hybrid import probabilities
 from recon.hgcal_clustering.layer_clusters import LayerClusterConfig
+from recon.hgcal_clustering.model import CondensationConfig, CondensationNetwork
 from recon.hgcal_clustering.pipeline import associate_clusters, find_tracksters
 from recon.hgcal_clustering.shipped import HgcalModel, load_model, load_network, model_names, save_model
-from recon.hgcal_clustering.training import TrainingConfig, run_settings
+from recon.hgcal_clustering.starting import begin_with
+from recon.hgcal_clustering.training import TrainingConfig, labelled_graphs, run_settings
 from recon.hgcal_clustering.training_data import (
     calibrate,
     matched_showers,
@@ -30,9 +33,10 @@ from recon.hgcal_clustering.training_data import (
 from recon.hgcal_clustering.tuning import TunedClue, TunedClue3d, ends_at, tuning_loss
 from recon.hgcal_clustering.tuning_windows import TuningWindow, tuning_windows
 from recon.io.root_rechits import write_rechits
+from recon.io.weights import model_arrays
 from recon.train.log import read_metrics
 from tests.recon.hgcal_clustering.condensing import two_showers
-from tests.reference.toy_showers import toy_event
+from tests.reference.toy_showers import toy_event, with_times
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
@@ -229,6 +233,98 @@ def test_train_and_use(kind, file, tmp_path):
     assert resumed.config == model.config
     for name, array in model.weights.items():
         np.testing.assert_array_equal(array, resumed.weights[name])
+
+
+@pytest.fixture(scope="module")
+def timed_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("events") / "timed.root"
+    events = [with_times(toy_event(seed=seed, showers=8, n_layers=20)) for seed in range(3)]
+    write_rechits(path, [event._replace(number=i) for i, event in enumerate(events)])
+    return path
+
+
+@pytest.fixture
+def untimed(file, tmp_path):
+    """A network without times, trained for a moment."""
+    config = TrainingConfig(
+        train=(file,),
+        output=tmp_path / "untimed",
+        model="hybrid",
+        steps=3,
+        hidden=8,
+        rounds=2,
+        progress=False,
+    )
+    training.train(config)
+    return tmp_path / "untimed" / "model"
+
+
+def test_train_with_times_and_use(timed_file, untimed, tmp_path):
+    """A run that begins with a network without times; what it makes wants times, and uses them."""
+    config = TrainingConfig(
+        train=(timed_file,),
+        output=tmp_path / "run",
+        model="hybrid",
+        timing=True,
+        initial=str(untimed),
+        steps=5,
+        hidden=8,
+        rounds=2,
+        energy_min=1.0,
+        progress=False,
+    )
+    model = training.train(config)
+    assert model.config.hybrid.network.timing
+    assert "| timing | True |" in model.card
+    event = with_times(toy_event(seed=9, showers=5, n_layers=20))
+    assert len(find_showers(event, model.config).tracksters.energy) >= 2
+    with pytest.raises(DataError, match=r"no times \(branches hit_time, hit_time_error\)"):
+        find_showers(event._replace(times=None), model.config)
+    with pytest.raises(DataError, match="no times"):
+        find_showers(event.hits, model.config)
+    # The weights of the times were 0 and are not any more.
+    before, after = load_model(untimed).weights, model.weights
+    grown = [name for name in after if after[name].shape != before[name].shape]
+    assert len(grown) == 4
+    first = next(name for name in grown if after[name].ndim == 2)
+    assert np.abs(after[first][-4:]).max() > 0
+
+
+def test_a_network_that_learns_to_see_times_begins_as_it_was(timed_file, untimed):
+    event = with_times(toy_event(seed=3, showers=6, n_layers=20))
+    config = load_model(untimed).config
+    old = load_network(str(untimed), config.hybrid.network)
+    shape = replace(config.hybrid.network, timing=True)
+    new = begin_with(CondensationNetwork(shape, rngs=nnx.Rngs(5)), str(untimed))
+    timed = replace(config, hybrid=replace(config.hybrid, network=shape))
+    (graph, *_) = labelled_graphs(prepare(event, timed, None), timed.hybrid)
+    (bare, *_) = labelled_graphs(prepare(event, config, None), config.hybrid)
+    assert graph.graph.nodes.shape[1] > bare.graph.nodes.shape[1]
+    one, other = (np.asarray(probabilities(net, g.graph)) for net, g in ((old, bare), (new, graph)))
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_what_a_run_cannot_begin_with(file, untimed, tmp_path):
+    own = CondensationNetwork(CondensationConfig(hidden=9, rounds=2), rngs=nnx.Rngs(0))
+    with pytest.raises(ConfigError, match=r"has 8 hidden features and 2 rounds; .* are 9 and 2"):
+        begin_with(own, str(untimed))
+    with pytest.raises(ConfigError, match="--initial tuned has settings only"):
+        begin_with(own, "tuned")
+    shape = CondensationConfig(hidden=8, rounds=2, timing=True)
+    timed = HgcalModel(
+        replace(HgcalConfig(), hybrid=replace(HgcalConfig().hybrid, network=shape)),
+        "a card",
+        model_arrays(CondensationNetwork(shape, rngs=nnx.Rngs(0))),
+    )
+    save_model(tmp_path / "timed", timed)
+    plain = CondensationNetwork(CondensationConfig(hidden=8, rounds=2), rngs=nnx.Rngs(0))
+    with pytest.raises(ConfigError, match=r"timed sees times: train with --timing"):
+        begin_with(plain, str(tmp_path / "timed"))
+    config = TrainingConfig(
+        train=(file,), output=tmp_path / "run", model="hybrid", timing=True, progress=False
+    )
+    with pytest.raises(DataError, match="no times"):
+        training.train(config)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pytest
 
 from recon.errors import DataError
 from recon.io.rechit_checks import check_calorimeter_event
-from recon.types import CalorimeterEvent, RecHits, ShowerTruth
+from recon.types import CalorimeterEvent, HitTimes, RecHits, ShowerTruth
 
 
 @pytest.fixture
@@ -95,3 +95,31 @@ def test_lengths_and_number(event):
     truth = event.truth._replace(fraction=event.truth.fraction[:1])
     with pytest.raises(DataError, match=r"columns of the truth have different lengths: .*'fraction': 1"):
         check_calorimeter_event(event._replace(truth=truth), "here")
+
+
+def timed(event, time=0.1, error=0.06, rows=3):
+    times = HitTimes(np.full(rows, time, np.float32), np.full(rows, error, np.float32))
+    return event._replace(times=times)
+
+
+def test_times_or_none_of_them(event):
+    check_calorimeter_event(timed(event), "here")
+    check_calorimeter_event(timed(event, time=np.nan, error=np.nan), "here")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"time": np.inf}, "here: hit_time is inf at hit row 0 .*; it must be finite, or NaN for none"),
+        (
+            {"error": 0.0},
+            "here: hit_time_error is 0.0 at hit row 0 .*; with a time it must be above 0 and finite",
+        ),
+        ({"error": np.nan}, "hit_time_error is nan"),
+        ({"error": np.inf}, "hit_time_error is inf"),
+        ({"rows": 2}, "here: times have lengths .*'time': 2.*; the event has 3 hits"),
+    ],
+)
+def test_bad_times(event, changes, message):
+    with pytest.raises(DataError, match=message):
+        check_calorimeter_event(timed(event, **changes), "here")

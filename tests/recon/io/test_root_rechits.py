@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import awkward as ak
 import numpy as np
 import pytest
 import uproot
 
 from recon.errors import ConfigError, DataError
 from recon.io.root import read_metadata, write_events
-from recon.io.root_rechits import HITS, count_rechit_events, read_rechits, write_rechits
-from recon.types import CalorimeterEvent, RecHits, ShowerTruth
+from recon.io.root_rechits import HITS, columns_of, count_rechit_events, read_rechits, write_rechits
+from recon.types import CalorimeterEvent, HitTimes, RecHits, ShowerTruth
 
 LAYOUTS = ("ttree", "rntuple")
 
 
-def make_event(number=7, n_hits=50, n_particles=4, truth=True, seed=0):
+def make_event(number=7, n_hits=50, n_particles=4, truth=True, seed=0, times=False):
     """An event of random hits, of which two in three are shared between two particles."""
     rng = np.random.default_rng([seed, number])
     hits = RecHits(
@@ -25,8 +26,9 @@ def make_event(number=7, n_hits=50, n_particles=4, truth=True, seed=0):
         sigma_noise=np.full(n_hits, 0.01, np.float32),
         valid=np.ones(n_hits, bool),
     )
+    measured = times_of(n_hits, np.random.default_rng([seed, number, 1])) if times else None
     if not truth:
-        return CalorimeterEvent(number, hits, None)
+        return CalorimeterEvent(number, hits, None, measured)
     hit = np.repeat(np.arange(n_hits) if n_particles else np.zeros(0, int), 2)
     hit = hit[hit % 3 > 0].astype(np.int32)
     shower_truth = ShowerTruth(
@@ -39,14 +41,21 @@ def make_event(number=7, n_hits=50, n_particles=4, truth=True, seed=0):
         particle=(np.arange(len(hit)) % max(n_particles, 1)).astype(np.int32),
         fraction=rng.uniform(0.0, 0.5, len(hit)).astype(np.float32),
     )
-    return CalorimeterEvent(number, hits, shower_truth)
+    return CalorimeterEvent(number, hits, shower_truth, measured)
+
+
+def times_of(n_hits, rng):
+    """Times of about half of the hits."""
+    there = rng.random(n_hits) < 0.5
+    time = np.where(there, rng.normal(0.0, 0.2, n_hits), np.nan)
+    return HitTimes(time.astype(np.float32), np.where(there, 0.06, np.nan).astype(np.float32))
 
 
 def assert_same_event(one, other):
     """Equal to the bit, types included."""
     assert one.number == other.number
-    assert (one.truth is None) == (other.truth is None)
-    for part in ("hits", "truth"):
+    for part in ("hits", "truth", "times"):
+        assert (getattr(one, part) is None) == (getattr(other, part) is None), part
         if getattr(one, part) is None:
             continue
         for name, values in getattr(one, part)._asdict().items():
@@ -57,8 +66,9 @@ def assert_same_event(one, other):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("truth", [True, False])
-def test_events_survive_the_file(tmp_path, layout, truth):
-    events = [make_event(number, n_hits=30 * number, truth=truth) for number in (3, 1, 9)]
+@pytest.mark.parametrize("times", [True, False])
+def test_events_survive_the_file(tmp_path, layout, truth, times):
+    events = [make_event(number, n_hits=30 * number, truth=truth, times=times) for number in (3, 1, 9)]
     path = tmp_path / "hits.root"
     assert write_rechits(path, events, layout=layout, metadata={"seed": 5}, n_layers=47, n_cells=1000) == 3
     read = list(read_rechits(path))
@@ -110,6 +120,29 @@ def test_truth_in_all_events_or_in_none(tmp_path):
     with pytest.raises(DataError, match=r"event 2: has truth"):
         write_rechits(path, [make_event(1, truth=False), make_event(2)])
     assert not path.exists()
+
+
+def test_times_in_all_events_or_in_none(tmp_path):
+    path = tmp_path / "hits.root"
+    with pytest.raises(DataError, match=r"hits.root, event 2: has no times, other than those before"):
+        write_rechits(path, [make_event(1, times=True), make_event(2)])
+    with pytest.raises(DataError, match=r"event 2: has times"):
+        write_rechits(path, [make_event(1), make_event(2, times=True)])
+    assert not path.exists()
+
+
+def test_half_of_the_times(tmp_path):
+    path = tmp_path / "hits.root"
+    columns = columns_of(make_event(times=True))
+    del columns["hit_time_error"]
+    with uproot.recreate(path) as file:
+        counters = {"n_hits": len(columns["hit_x"]), "n_particles": 4, "n_shares": len(columns["share_hit"])}
+        jagged = {name: ak.Array([column]) for name, column in columns.items()}
+        file["rechits"] = {"event_number": np.array([7], np.uint64), **jagged} | {
+            name: np.array([count], np.int32) for name, count in counters.items()
+        }
+    with pytest.raises(DataError, match=r"hit_time_error"):
+        list(read_rechits(path))
 
 
 def test_bad_events_are_not_written(tmp_path):

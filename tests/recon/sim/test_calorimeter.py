@@ -21,7 +21,7 @@ BUSY = CalorimeterSimulation(
 
 def assert_same(one, other):
     assert one.number == other.number
-    for part in ("hits", "truth"):
+    for part in ("hits", "truth", "times"):
         for name, values in getattr(one, part)._asdict().items():
             np.testing.assert_array_equal(values, getattr(getattr(other, part), name), err_msg=name)
 

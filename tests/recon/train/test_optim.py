@@ -4,10 +4,17 @@ import itertools
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from recon.errors import ConfigError
-from recon.train.optim import OptimConfig, decayed_parameters, make_optimizer, make_schedule
+from recon.train.optim import (
+    ORTHOGONAL_LEAST,
+    OptimConfig,
+    decayed_parameters,
+    make_optimizer,
+    make_schedule,
+)
 
 
 def test_schedule_hand_case():
@@ -98,3 +105,70 @@ def test_weight_decay_leaves_stacked_biases_and_vectors_alone():
 def test_bad_setting_is_refused_by_name(setting, value):
     with pytest.raises(ConfigError, match=rf"OptimConfig\.{setting} is {value}"):
         OptimConfig(**{setting: value})
+
+
+def stepped(config, params, gradients):
+    """Parameters after some updates with one gradient."""
+    optimizer = make_optimizer(config)
+    state = optimizer.init(params)
+    for _ in range(3):
+        updates, state = optimizer.update(gradients, state, params)
+        params = {name: params[name] + updates[name] for name in params}
+    return params
+
+
+def test_muon_moves_all_directions_of_a_matrix_alike():
+    """A gradient that is a thousand times steeper in one direction gives a step that is nearly orthogonal."""
+    n = 2 * ORTHOGONAL_LEAST
+    rng = np.random.default_rng(0)
+    left, right = (np.linalg.qr(rng.normal(size=(n, n)))[0] for _ in range(2))
+    gradient = jnp.asarray(left @ np.diag(np.geomspace(1.0, 1e-3, n)) @ right, jnp.float32)
+    zero = {"kernel": jnp.zeros((n, n))}
+    how = {"learning_rate": 0.1, "total_steps": 10, "schedule": "constant"}
+    moved = {
+        name: np.linalg.svd(
+            stepped(OptimConfig(optimizer=name, **how), zero, {"kernel": gradient})["kernel"]
+        )[1]
+        for name in ("adamw", "muon")
+    }
+    assert moved["muon"][n // 2] > 0.5 * moved["muon"][0]
+    assert moved["adamw"][n // 2] < 0.3 * moved["adamw"][0]
+
+
+def test_muon_leaves_the_rest_to_adamw():
+    rng = np.random.default_rng(1)
+    narrow = ORTHOGONAL_LEAST - 1
+    shapes = {
+        "bias": (40,),
+        "kernel": (40, narrow),
+        "places": (40, 40),
+    }
+    params = {name: jnp.asarray(rng.normal(size=shape), jnp.float32) for name, shape in shapes.items()}
+    gradients = {name: jnp.asarray(rng.normal(size=shape), jnp.float32) for name, shape in shapes.items()}
+    config = OptimConfig(optimizer="muon", learning_rate=0.1, total_steps=10, clip_norm=0.0)
+    expected = optax.adamw(make_schedule(config), weight_decay=0.0, nesterov=True)
+    state, wanted = expected.init(params), params
+    for _ in range(3):
+        updates, state = expected.update(gradients, state, wanted)
+        wanted = optax.apply_updates(wanted, updates)
+    found = stepped(config, params, gradients)
+    for name in shapes:
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-6)
+
+
+def test_muon_decays_its_own_matrices_only():
+    n = ORTHOGONAL_LEAST
+    params = {"kernel": jnp.ones((n, n)), "scale": jnp.ones((n, n)), "bias": jnp.ones(n)}
+    nothing = {name: jnp.zeros_like(value) for name, value in params.items()}
+    config = OptimConfig(
+        optimizer="muon", learning_rate=0.1, total_steps=10, weight_decay=0.5, schedule="constant"
+    )
+    after = stepped(config, params, nothing)
+    np.testing.assert_allclose(after["kernel"], (1 - 0.1 * 0.5) ** 3, rtol=1e-5)
+    np.testing.assert_allclose(after["scale"], 1.0)
+    np.testing.assert_allclose(after["bias"], 1.0)
+
+
+def test_unknown_optimizer():
+    with pytest.raises(ConfigError, match=r"OptimConfig.optimizer is 'sgd'; allowed: one of"):
+        OptimConfig(optimizer="sgd")
