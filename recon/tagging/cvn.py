@@ -7,12 +7,11 @@ weights, and they work on the few patches of an image that hold anything.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Float32
@@ -24,9 +23,9 @@ from recon.io.weights import model_arrays, model_directory, set_model_arrays
 from recon.io.weights import model_names as names_in
 from recon.io.weights import save_model as save_directory
 from recon.nn.patch_network import PatchNetwork, PatchNetworkConfig
-from recon.padding import bucket_size
 from recon.settings import listed, tupled
 from recon.tagging.backbone_network import BackboneConfig, BackboneNetwork, stored_part
+from recon.tagging.batches import in_batches
 from recon.tagging.labels import NEUTRINO_LABELS
 from recon.types import Array
 
@@ -163,14 +162,5 @@ class EventScorer:
         Args:
             images: of `recon.tagging.pixel_maps.two_views`.
         """
-        parts = [
-            self._score(images[start : start + self.batch]) for start in range(0, len(images), self.batch)
-        ]
-        parts = parts or [self._score(images)]
-        return Scored(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-
-    def _score(self, images: np.ndarray) -> Scored:
-        count = len(images)
-        size = count if count == 1 else min(bucket_size(count, 8, steps_per_octave=1), self.batch)
-        padded = np.pad(images, [(0, size - count)] + [(0, 0)] * (images.ndim - 1))
-        return Scored(*(np.asarray(x)[:count] for x in self._program(self._weights, jnp.asarray(padded))))
+        scored: Scored = in_batches(partial(self._program, self._weights), images, self.batch)
+        return scored

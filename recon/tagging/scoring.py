@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Float32
 
 from recon.errors import ConfigError, DataError
-from recon.padding import bucket_size
+from recon.tagging.batches import in_batches
 from recon.tagging.deepak8 import DeepAK8
 from recon.tagging.folded import fold
 from recon.tagging.particle_net import ParticleNet
@@ -67,16 +67,8 @@ class Scorer:
         """
         host = Jets(*(np.asarray(array) for array in jets))
         check_finite(host)
-        parts = [self._score(Jets(*(array[start : start + self.batch] for array in host)))
-                 for start in range(0, len(host.label), self.batch)]  # fmt: skip
-        return np.concatenate(parts) if parts else self._score(host)
-
-    def _score(self, jets: Jets) -> np.ndarray:
-        count = len(jets.label)
-        # One jet is the commonest call of all: it has a program of its own.
-        size = count if count == 1 else min(bucket_size(count, 8, steps_per_octave=1), self.batch)
-        padded = Jets(*(np.pad(a, [(0, size - count)] + [(0, 0)] * (a.ndim - 1)) for a in jets))
-        return np.asarray(self._program(self._weights, jax.tree.map(jnp.asarray, padded)))[:count]
+        scores: np.ndarray = in_batches(partial(self._program, self._weights), host, self.batch)
+        return scores
 
 
 def check_finite(jets: Jets) -> None:
