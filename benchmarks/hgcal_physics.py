@@ -1,4 +1,4 @@
-"""Showers found by the default, the tuned and the hybrid clustering, at several amounts of pile-up: the physics table.
+"""Showers found by the default, the tuned and the hybrid clusterings, at several amounts of pile-up: the physics table.
 
     python benchmarks/hgcal_physics.py test0.root test50.root test140.root test200.root --models clue3d tuned hybrid
 
@@ -62,7 +62,7 @@ class Column:
 
 def main(
     files: tyro.conf.Positional[tuple[Path, ...]],
-    models: tuple[str, ...] = ("clue3d", "hits", "tuned", "hybrid"),
+    models: tuple[str, ...] = ("clue3d", "hits", "tuned", "hybrid", "hybrid-timing"),
     events: int | None = None,
     output: Path | None = None,
 ) -> None:

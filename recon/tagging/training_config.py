@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 from recon.errors import ConfigError
 from recon.tagging.flattening import Flatten
 from recon.train.classification import FitConfig
+from recon.train.optim import Optimizer
 from recon.train.precision import Precision
 
 
@@ -41,6 +42,7 @@ class TrainingConfig:
         epochs: passes over the jets.
         steps: updates; 0 leaves it to `epochs`.
         batch: jets of an update.
+        optimizer: `adamw` or `muon`; see `recon.train.optim`.
         learning_rate: its peak.
         warmup: fraction of the run in which it rises.
         weight_decay: of matrices.
@@ -73,6 +75,7 @@ class TrainingConfig:
     epochs: float = 10.0
     steps: int = 0
     batch: int = 512
+    optimizer: Optimizer = "adamw"
     learning_rate: float = 3e-3
     warmup: float = 0.05
     weight_decay: float = 1e-2

@@ -138,6 +138,36 @@ def test_in_parts_it_is_the_same_network(tmp_path, uninterrupted):
         assert (tmp_path / name).read_bytes() == (uninterrupted[1] / name).read_bytes()
 
 
+class WideNetwork(nnx.Module):
+    """With a matrix that Muon updates."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in ((2, 16), (16, 16), (16, 3))])
+
+    def __call__(self, x):
+        for layer in self.layers[:-1]:
+            x = nnx.relu(layer(x))
+        return self.layers[-1](x)
+
+
+def test_muon_in_parts_is_the_same_network(tmp_path):
+    """Its state survives a checkpoint, and it learns."""
+
+    def trained(directory, **options):
+        how = config(directory, optimizer="muon", **options)
+        batches = labelled_batches(X, LABEL, None, Sampler(len(X), how.batch, how.seed))
+        return fit_classifier(WideNetwork(), batches, how, rows=len(X), evaluate=evaluate)
+
+    whole = trained(tmp_path / "whole")
+    assert whole.history[-1]["accuracy"] > 0.95
+    stopped = trained(tmp_path / "parts", max_seconds=0.0)
+    assert not stopped.finished
+    assert same(trained(tmp_path / "parts").network, whole.network)
+    with pytest.raises(ConfigError, match="optimizer: stored 'muon', given 'adamw'"):
+        run(tmp_path / "whole")
+
+
 def test_other_settings_are_another_run(uninterrupted):
     with pytest.raises(ConfigError, match="learning_rate"):
         run(uninterrupted[1], learning_rate=1e-3)
