@@ -40,9 +40,7 @@ def simulate(
     workers: int = max(1, min(4, os.cpu_count() or 1)),
     json: Json = None,
 ) -> None:
-    """Simulate hits of an HGCAL endcap, with truth. Showers are a parametrisation tuned to Geant4, not Geant4.
-
-    Hits in silicon with 12 fC or more have a time, measured to 60 ps at best.
+    """Simulate hits of an HGCAL endcap, with times and truth. Showers are a parametrisation tuned to Geant4.
 
     Args:
         output: ROOT file to write.

@@ -11,6 +11,7 @@ from recon.cli import USER_ERROR, main
 from recon.errors import ConfigError
 from recon.hgcal_clustering import HgcalConfig
 from recon.hgcal_clustering.cell_graph import CellGraph
+from recon.hgcal_clustering.cluster_times import TIME_FEATURES
 from recon.hgcal_clustering.commands import export as module
 from recon.hgcal_clustering.geometry import EndcapGeometry
 from recon.hgcal_clustering.hybrid_export import export_network
@@ -60,6 +61,7 @@ def test_names_of_the_artefacts():
         ("imaging", "imaging"),
         ("hits", "hits"),
         ("hybrid", "hybrid"),
+        ("hybrid-timing", "hybrid"),
     ],
 )
 def test_every_part_has_settings_of_its_method(part, method, wedge):
@@ -68,7 +70,8 @@ def test_every_part_has_settings_of_its_method(part, method, wedge):
 
 def test_tuned_and_hybrid_are_the_shipped_models(wedge):
     assert module.config_of("tuned", None, wedge) == load_model("tuned").config
-    assert module.config_of("hybrid", None, wedge) == load_model("hybrid").config
+    for name in ("hybrid", "hybrid-timing"):
+        assert module.config_of(name, None, wedge) == load_model(name).config
     assert module.config_of("clusters", None, wedge).clusters == HgcalConfig().clusters
 
 
@@ -101,14 +104,18 @@ def test_parts_with_cells(part, name, cells, wedge, tmp_path):
 
 
 def test_command_writes_what_needs_no_cells(tmp_path, capsys):
-    words = ["export", "hgcal", "-o", tmp_path / "models", "--parts", "hits", "hybrid", "--hits", 256]
+    parts = ["hits", "hybrid", "hybrid-timing"]
+    words = ["export", "hgcal", "-o", tmp_path / "models", "--hits", 256, "--parts", *parts]
     assert main([str(word) for word in words]) == 0
     printed = capsys.readouterr().out.replace("\n", "")
-    for name in ("hgcal_hits", "hgcal_hybrid"):
+    features = {}
+    for name in map(model_name, parts):
         manifest = Artifact(tmp_path / "models" / name / "1").manifest
         assert manifest.name == name
+        features[name] = {spec.name: spec.shape for spec in manifest.inputs}.get("nodes", (0, 0))[1]
         assert f"models/{name}/1" in printed
     assert "cells" not in printed
+    assert features["hgcal_hybrid-timing"] == features["hgcal_hybrid"] + TIME_FEATURES
     # What is there is not written over unless that is asked for.
     capsys.readouterr()
     assert main([str(word) for word in words]) == USER_ERROR

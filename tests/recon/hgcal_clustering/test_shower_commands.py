@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import uproot
 
+from recon.cli import USER_ERROR
 from recon.hgcal_clustering import HgcalConfig, find_showers
 from recon.hgcal_clustering.cell_graph import CellGraph
 from recon.hgcal_clustering.clue import clue
@@ -52,9 +53,11 @@ def hits(events, wedge, calorimeter, tmp_path_factory):
 
 
 def test_algorithms_are_those_of_the_configuration():
-    assert AlgorithmName.__args__ == (*METHODS, "tuned")
+    assert AlgorithmName.__args__ == (*METHODS, "hybrid-timing", "tuned")
     assert settings_of("tuned", None, None).method == "clusters"
-    assert settings_of("hybrid", None, None).hybrid.weights == "hybrid"
+    for name in ("hybrid", "hybrid-timing"):
+        assert settings_of(name, None, None).hybrid.weights == name
+        assert settings_of(name, None, None).hybrid.network.timing == (name == "hybrid-timing")
 
 
 @pytest.mark.parametrize("algorithm", METHODS)
@@ -79,6 +82,15 @@ def test_reconstruct(hits, events, cells, algorithm, layout, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"{sum(event['tracksters'] for event in tree['events'])} tracksters" in printed
     assert f"2 events of {hits} written to {output}" in printed
+
+
+def test_times_that_a_file_does_not_have(hits, tmp_path, capsys):
+    words = ["reconstruct", "hgcal", hits, "-o", tmp_path / "showers.root", "--algorithm", "hybrid-timing"]
+    assert run(*words) == USER_ERROR
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "event 0: the hits of the event have no times (branches hit_time, hit_time_error)" in printed
+    assert "take --algorithm hybrid" in printed
+    assert not (tmp_path / "showers.root").exists()
 
 
 def test_one_endcap_leaves_the_other_alone(hits, events, tmp_path):
