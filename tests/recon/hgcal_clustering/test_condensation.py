@@ -318,5 +318,5 @@ def test_similar_events_share_a_program(network):
 def test_refusals():
     with pytest.raises(ConfigError, match=r"HybridConfig.member_share = 2.0; allowed are 0 to 1"):
         HybridConfig(member_share=2.0)
-    with pytest.raises(ConfigError, match="both must be at least 1"):
+    with pytest.raises(ConfigError, match="hidden and rounds must be at least 1"):
         CondensationConfig(hidden=0)

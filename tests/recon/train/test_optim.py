@@ -167,8 +167,3 @@ def test_muon_decays_its_own_matrices_only():
     np.testing.assert_allclose(after["kernel"], (1 - 0.1 * 0.5) ** 3, rtol=1e-5)
     np.testing.assert_allclose(after["scale"], 1.0)
     np.testing.assert_allclose(after["bias"], 1.0)
-
-
-def test_unknown_optimizer():
-    with pytest.raises(ConfigError, match=r"OptimConfig.optimizer is 'sgd'; allowed: one of"):
-        OptimConfig(optimizer="sgd")
