@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int, Int32
+from jaxtyping import Float32, Float64, Int, Int32
 
 from recon.errors import DataError
 from recon.types import NOISE, HitTimes
@@ -65,8 +65,8 @@ def cluster_times(
     return ClusterTimes(np.where(there, moment / known, 0.0), np.where(there, 1 / np.sqrt(known), np.inf))
 
 
-def time_features(times: ClusterTimes) -> Float64[np.ndarray, "c f"]:
+def time_features(times: ClusterTimes) -> Float32[np.ndarray, "c f"]:
     """Whether there is a time, the logarithm of its error (ns) and the time in units of `TIME_UNIT`; 0 without."""
     there = np.isfinite(times.error)
     error = np.where(there, times.error, 1.0)
-    return np.stack([there, np.log(error), np.where(there, times.time, 0) / TIME_UNIT], 1).astype(np.float64)
+    return np.stack([there, np.log(error), np.where(there, times.time, 0) / TIME_UNIT], 1).astype(np.float32)

@@ -122,7 +122,7 @@ def shower_graph(
     first = np.append(core, 0)[candidate[:, 0]]
     nodes = node_features(points, found, density, clusters.size[rows])
     if times is not None:
-        nodes = np.concatenate([nodes, time_features(times.at(rows)).astype(np.float32)], 1)
+        nodes = np.concatenate([nodes, time_features(times.at(rows))], 1)
     made = ShowerGraph(
         nodes,
         features,

@@ -26,18 +26,17 @@ def begin_with(network: CondensationNetwork, name: str) -> CondensationNetwork:
         name: of a shipped model or the directory of one of yours.
 
     Raises:
-        ConfigError: the trained network has another shape.
-        DataError: the model has no network.
+        ConfigError: there is no such model, it has no network, or one of another shape.
     """
     trained = load_model(name)
     shape = trained.config.hybrid.network
     own = network.config
-    if not trained.weights or (shape.hidden, shape.rounds) != (own.hidden, own.rounds):
+    if not trained.weights:
+        raise ConfigError(f"--initial {name} has settings only and no network to begin with")
+    if (shape.hidden, shape.rounds) != (own.hidden, own.rounds):
         raise ConfigError(
             f"--initial {name} has {shape.hidden} hidden features and {shape.rounds} rounds; those of the network to "
             f"train are {own.hidden} and {own.rounds}"
-            if trained.weights
-            else f"--initial {name} has settings only and no network to begin with"
         )
     if shape.timing and not own.timing:
         raise ConfigError(f"the network of --initial {name} sees times: train with --timing")

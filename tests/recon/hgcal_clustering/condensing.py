@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recon.hgcal_clustering.condensation import Shares
+from recon.hgcal_clustering.shower_graph import EDGE_FEATURES, NODE_FEATURES, ShowerGraph
 from recon.hgcal_clustering.training_data import TrainingEvent
 from tests.recon.hgcal_clustering.showers_by_hand import along_a_line, join
 
@@ -25,3 +26,19 @@ def two_showers(pileup=200, seed=0, energies=(1.0, 1.0)):
     shares = Shares(np.arange(len(owner)), owner, clusters.energy.astype(np.float64))
     deposited = np.bincount(owner, weights=clusters.energy)
     return TrainingEvent(clusters, shares, deposited, deposited)
+
+
+def bare_graph(candidate, energy, seeds):
+    """A graph whose features are all 0."""
+    n = len(energy)
+    candidate = np.asarray(candidate, np.int32)
+    return ShowerGraph(
+        np.zeros((n, NODE_FEATURES), np.float32),
+        np.zeros((*candidate.shape, EDGE_FEATURES), np.float32),
+        candidate,
+        np.full(n, -1, np.int32),
+        np.asarray(energy, np.float32),
+        np.ones(n, np.float32),
+        np.arange(seeds, dtype=np.int32),
+        np.arange(n, dtype=np.int32),
+    )

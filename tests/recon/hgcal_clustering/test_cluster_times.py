@@ -9,15 +9,14 @@ import pytest
 
 from recon.errors import DataError
 from recon.hgcal_clustering.cluster_times import (
-    TIME_FEATURES,
     TIME_UNIT,
     ClusterTimes,
     cluster_times,
     time_features,
 )
 from recon.hgcal_clustering.model import arrivals
-from recon.hgcal_clustering.shower_graph import EDGE_FEATURES, NODE_FEATURES, ShowerGraph
 from recon.types import HitTimes
+from tests.recon.hgcal_clustering.condensing import bare_graph
 from tests.reference.shower_messages import arrivals as slow_arrivals
 
 
@@ -47,20 +46,8 @@ def test_without_times_it_is_said_what_to_do():
 
 
 def graph_with(times, candidate, seeds):
-    n = len(candidate)
-    nodes = np.zeros((n, NODE_FEATURES + TIME_FEATURES), np.float32)
-    nodes[:, -TIME_FEATURES:] = time_features(times)
-    candidate = np.asarray(candidate, np.int32)
-    return ShowerGraph(
-        nodes,
-        np.zeros((*candidate.shape, EDGE_FEATURES), np.float32),
-        candidate,
-        np.full(n, -1, np.int32),
-        np.ones(n, np.float32),
-        np.ones(n, np.float32),
-        np.arange(seeds, dtype=np.int32),
-        np.arange(n, dtype=np.int32),
-    )
+    graph = bare_graph(candidate, np.ones(len(candidate)), seeds)
+    return graph._replace(nodes=np.concatenate([graph.nodes, time_features(times)], 1))
 
 
 def random_case(seed, n=60, slots=3, seeds=5):

@@ -28,8 +28,6 @@ from recon.hgcal_clustering.model import (
     surroundings,
 )
 from recon.hgcal_clustering.shower_graph import (
-    EDGE_FEATURES,
-    NODE_FEATURES,
     GraphConfig,
     ShowerGraph,
     pad_graph,
@@ -37,7 +35,7 @@ from recon.hgcal_clustering.shower_graph import (
 )
 from recon.hgcal_clustering.training import labelled_graphs, set_scales
 from recon.types import Clusters, RecHits, ShowerTruth
-from tests.recon.hgcal_clustering.condensing import two_showers
+from tests.recon.hgcal_clustering.condensing import bare_graph, two_showers
 from tests.reference.shower_messages import surroundings as slow_surroundings
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
@@ -54,21 +52,6 @@ def network(labelled):
     made = CondensationNetwork(CondensationConfig(hidden=8), rngs=nnx.Rngs(1))
     set_scales(made, [labelled])
     return made
-
-
-def bare_graph(candidate, energy, seeds):
-    n = len(energy)
-    candidate = np.asarray(candidate, np.int32)
-    return ShowerGraph(
-        np.zeros((n, NODE_FEATURES), np.float32),
-        np.zeros((*candidate.shape, EDGE_FEATURES), np.float32),
-        candidate,
-        np.full(n, -1, np.int32),
-        np.asarray(energy, np.float32),
-        np.ones(n, np.float32),
-        np.arange(seeds, dtype=np.int32),
-        np.arange(n, dtype=np.int32),
-    )
 
 
 def test_shares_by_hand():
