@@ -48,7 +48,7 @@ class TrainingConfig:
         output: directory of the run; the model goes to `output/model`.
         calibrate: files of events that the calibration is fitted to; those of `train` if none is given, which a network
             knows better than others.
-        initial: model whose network to begin with (`hybrid`), shipped or a directory of yours; see `starting`.
+        initial: `hybrid` only; a model whose network to begin with, shipped or a directory of yours; see `starting`.
         model: `tuned` or `clue3d`, parameters of CLUE on layer clusters or of CLUE3D by gradient, or `hybrid`, the
             network.
         steps: updates, each with one window (tuned) or one endcap (hybrid).
@@ -57,7 +57,7 @@ class TrainingConfig:
         learning_rate: its peak.
         hidden: features inside the network.
         rounds: of the network.
-        timing: let the network see when the layer clusters were made; the files must say.
+        timing: `hybrid` only; let the network see when the layer clusters were made; the files must say.
         member_share: see `HybridConfig`.
         least_probability: see `HybridConfig`.
         energy_min: particles that windows and the calibration look at, GeV.
@@ -100,6 +100,11 @@ class TrainingConfig:
         if self.schedule is not None and self.schedule < self.steps:
             raise ConfigError(
                 f"TrainingConfig.schedule = {self.schedule}; allowed is steps = {self.steps} or more"
+            )
+        if self.model != "hybrid" and (self.initial is not None or self.timing):
+            raise ConfigError(
+                f"TrainingConfig.model = {self.model!r} has no network that could begin as another one or see times: "
+                f"initial = {self.initial!r} and timing = {self.timing} are for 'hybrid'"
             )
 
 

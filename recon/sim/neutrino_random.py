@@ -20,6 +20,8 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _U3, _U11, _U24, _U27, _U30, _U31, _U40 = (np.uint64(n) for n in (3, 11, 24, 27, 30, 31, 40))
 _ONE = np.uint64(1)
+_STEP = 2.0**-53
+_BELOW_ONE = 1.0 - _STEP
 _WARM_UP = 12
 _SMALL_MEAN = 30.0
 
@@ -68,7 +70,8 @@ def bits(state: State) -> np.uint64:
 @compiled
 def uniform(state: State) -> float:
     """A number in (0, 1), never an end of it: logarithms of it are finite."""
-    return (float(bits(state) >> _U11) + 0.5) * 1.1102230246251565e-16
+    # Half a step above the largest integers is no number of its own: the last one would be rounded up to 1.
+    return min((float(bits(state) >> _U11) + 0.5) * _STEP, _BELOW_ONE)
 
 
 @compiled

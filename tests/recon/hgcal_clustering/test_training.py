@@ -357,6 +357,10 @@ def test_settings_of_a_run(file, tmp_path):
         replace(config, steps=0)
     with pytest.raises(ConfigError, match="schedule = 599; allowed is steps = 600 or more"):
         replace(config, schedule=599)
+    for model in ("tuned", "clue3d"):
+        for more in ({"initial": "hybrid"}, {"timing": True}):
+            with pytest.raises(ConfigError, match=rf"model = '{model}' has no network .* are for 'hybrid'"):
+                replace(config, model=model, **more)
 
 
 def test_run_with_a_longer_schedule_is_the_beginning_of_a_longer_run(file, tmp_path):

@@ -56,6 +56,15 @@ def test_it_is_numpys_generator():
     assert [int(bits(state)) for _ in range(100)] == peer.random_raw(100).tolist()
 
 
+@pytest.mark.parametrize(
+    ("word", "number"), [(0, 2.0**-54), (2**63, 0.5 + 2.0**-54), (2**64 - 1, 1 - 2.0**-53)]
+)
+def test_uniform_numbers_are_never_an_end(word, number):
+    """The state whose next word is given: a sum of three words of it."""
+    assert uniform(np.array([word, 0, 0, 0], np.uint64)) == number
+    assert 0 < number < 1
+
+
 @pytest.mark.parametrize("seed", [(0, 0, 0), (1, 4, 12), (2**32 - 1, 3, 10**7)])
 def test_streams_begin_as_the_twin_says(seed):
     words = stream_words(*seed)
