@@ -26,10 +26,11 @@ import numpy as np
 
 from recon.errors import CapacityError, ConfigError
 from recon.io.pixel_maps import join_events, take_events
+from recon.sim.flux_table import FluxTable
 from recon.sim.neutrino_cosmics import PHOTON_MODE, cosmics
 from recon.sim.neutrino_detector import ELECTRON_MASS, MAP_CELLS, MAP_PLANES, MUON_MASS, TAU_MASS
 from recon.sim.neutrino_events import COUNTS, TRUTH, Memory, simulate_events
-from recon.sim.neutrino_interactions import neutrinos
+from recon.sim.neutrino_interactions import Neutrinos, neutrinos
 from recon.sim.neutrino_light import new_light
 from recon.sim.neutrino_matter import matter
 from recon.sim.neutrino_readout import HIT_COLUMNS, new_readout
@@ -63,6 +64,7 @@ class NeutrinoSimulation:
         classes: of `CLASSES`; event `i` is of the class `i` modulo their number.
         seed: of the sample.
         min_hits: slices with fewer hits are not kept.
+        flux: of the neutrinos; that of the off-axis NuMI beam, see `neutrino_flux`, if not given.
         chunk_events: events that are simulated together; changes nothing but the speed.
         workers: processes; with more than one, call from under `if __name__ == "__main__":`.
 
@@ -74,6 +76,7 @@ class NeutrinoSimulation:
     classes: tuple[str, ...] = tuple(CLASSES)
     seed: int = 1
     min_hits: int = 20
+    flux: FluxTable | None = None
     chunk_events: int = 400
     workers: int = 1
 
@@ -153,7 +156,7 @@ def simulate_chunk(config: NeutrinoSimulation, name: str, index: int) -> Neutrin
         kept, filled = simulate_events(
             memory,
             matter(),
-            neutrinos(_LEPTON[name]),
+            _reactions(config, name),
             cosmics(),
             config.seed,
             label,
@@ -173,6 +176,14 @@ def simulate_chunk(config: NeutrinoSimulation, name: str, index: int) -> Neutrin
             "particles that wait", capacity, capacity + lost, "recon.sim.neutrino_stack.CAPACITY"
         )
     return _as_events(name, truth[:kept], counts[:kept], hits[:filled])
+
+
+def _reactions(config: NeutrinoSimulation, name: str) -> Neutrinos:
+    try:
+        # Cosmic rays have no use for a flux, which may be one that makes no muon.
+        return neutrinos(_LEPTON[name], None if name == "cosmic" else config.flux)
+    except ConfigError as problem:
+        raise ConfigError(f"class {name}: {problem}") from problem
 
 
 def _as_events(name: str, truth: np.ndarray, counts: np.ndarray, hits: np.ndarray) -> NeutrinoEvents:

@@ -1,7 +1,7 @@
 """Which neutrinos react in the far detector, and how: the off-axis NuMI beam times cross sections.
 
 Fluxes are not oscillated: electron and tau neutrinos have the spectrum of muon neutrinos, as in the training samples
-of the NOvA collaboration.
+of the NOvA collaboration. A `FluxTable` may stand in for the built-in beam.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
+from recon.errors import ConfigError
+from recon.sim.flux_table import FluxTable
 from recon.sim.neutrino_detector import ELECTRON_MASS, MUON_MASS, TAU_MASS
 from recon.sim.neutrino_quasielastic import quasi_elastic
 from recon.tagging.labels import NEUTRINO_MODES
 
 OFF_AXIS = 14.6e-3
 """Angle between the beam and the detector, rad."""
-_DIVERGENCE = ((0.8, 2.2e-3), (0.2, 7e-3))
+DIVERGENCE = ((0.8, 2.2e-3), (0.2, 7e-3))
 """Shares of the parents that the horns focus well and badly, and the spread of their directions, rad.
 
 Those that fly towards the detector make the tail above the peak.
@@ -29,11 +31,11 @@ DECAY_PIPE = 675.0
 KAON_SHARE = 0.03
 """Kaons for every pion behind the horns, weighted with what focusing does to them; tuned so that 20, 33 and 46 % of
 the charged currents of muon neutrinos are QE, RES and DIS, as in the collaboration's training sample."""
-ENERGY_STEP, HIGHEST_ENERGY = 0.05, 60.0
+ENERGY_STEP, LOWEST_ENERGY, HIGHEST_ENERGY = 0.05, 0.2, 60.0
 """GeV."""
 
-# Mass (GeV), c tau (m), energy of the neutrino at rest (GeV), weight, slope of the spectrum (GeV).
-_PARENTS = ((0.13957, 7.80, 0.02979, 1.0, 5.5), (0.49368, 3.71, 0.23554, KAON_SHARE, 9.0))
+# Mass (GeV), c tau (m), energy of the neutrino at rest (GeV), slope of the spectrum (GeV).
+_PION, _KAON = (0.13957, 7.80, 0.02979, 5.5), (0.49368, 3.71, 0.23554, 9.0)
 _NEUTRONS_PER_NUCLEON = 6 / 14
 _PAULI = 0.93
 """Part of the quasi-elastic reactions in carbon that the Pauli principle allows, at 2 GeV."""
@@ -60,34 +62,42 @@ class Spectrum(NamedTuple):
 
 def energies() -> Float64[np.ndarray, " e"]:
     """Centres of the bins of all spectra, GeV."""
-    return np.arange(0.2, HIGHEST_ENERGY, ENERGY_STEP)
+    return np.arange(LOWEST_ENERGY, HIGHEST_ENERGY, ENERGY_STEP)
 
 
-@lru_cache(maxsize=1)
-def flux() -> Float64[np.ndarray, " e"]:
+@lru_cache(maxsize=4)
+def flux(
+    divergence: tuple[tuple[float, float], ...] = DIVERGENCE, kaon_share: float = KAON_SHARE
+) -> Float64[np.ndarray, " e"]:
     """Neutrinos a bin, in arbitrary units.
 
     Two-body decays of pions and kaons in flight: seen under an angle theta, a parent of energy gamma m makes neutrinos
     of 2 gamma E* / (1 + gamma^2 theta^2), with the solid angle going as (2 gamma / (1 + gamma^2 theta^2))^2.
+
+    Args:
+        divergence: as `DIVERGENCE`.
+        kaon_share: as `KAON_SHARE`.
     """
     centres = energies()
     edges = np.append(centres - ENERGY_STEP / 2, centres[-1] + ENERGY_STEP / 2)
     total = np.zeros(len(centres))
     parents = np.linspace(0.6, 110.0, 2400)
-    for mass, c_tau, at_rest, weight, slope in _PARENTS:
+    for (mass, c_tau, at_rest, slope), weight in ((_PION, 1.0), (_KAON, kaon_share)):
         gamma = parents / mass
         decays = 1 - np.exp(-DECAY_PIPE / (gamma * c_tau))
         spectrum = weight * parents * np.exp(-parents / slope) * decays
-        for angle, share in zip(*_angles(), strict=True):
+        for angle, share in zip(*_angles(divergence), strict=True):
             seen = 2 * gamma / (1 + (gamma * angle) ** 2)
             total += np.histogram(at_rest * seen, edges, weights=share * spectrum * seen**2)[0]
     return np.convolve(total, np.ones(5) / 5, "same")
 
 
-def _angles() -> tuple[Float64[np.ndarray, " a"], Float64[np.ndarray, " a"]]:
+def _angles(
+    divergence: tuple[tuple[float, float], ...],
+) -> tuple[Float64[np.ndarray, " a"], Float64[np.ndarray, " a"]]:
     """Angles between the parents and the detector, and their shares: normal directions about the beam."""
     angles, shares = [], []
-    for share, spread in _DIVERGENCE:
+    for share, spread in divergence:
         grid = spread * np.linspace(-3.5, 3.5, 43)
         towards, across = np.meshgrid(grid, grid[21:], indexing="ij")
         weight = np.exp(-0.5 * (towards**2 + across**2) / spread**2) * np.where(across > 0, 2, 1)
@@ -118,8 +128,16 @@ def charged_current(energy: Float64[np.ndarray, " e"]) -> Float64[np.ndarray, "3
 
 
 @lru_cache(maxsize=8)
-def spectrum(lepton: float) -> Spectrum:
-    """Reacting neutrinos by the mass of the lepton that they become; 0 is a neutral current."""
+def spectrum(lepton: float, table: FluxTable | None = None) -> Spectrum:
+    """Reacting neutrinos.
+
+    Args:
+        lepton: mass of the lepton that they become, GeV; 0 is a neutral current.
+        table: of the flux; that of the built-in beam if not given.
+
+    Raises:
+        ConfigError: none of them reacts so.
+    """
     energy = energies()
     sections = charged_current(energy)
     if lepton == 0.0:
@@ -131,13 +149,20 @@ def spectrum(lepton: float) -> Spectrum:
         sections = sections * np.stack([np.interp(np.log(energy), heavy.log_energy, elastic), ratio, ratio])
     elif lepton not in (MUON_MASS, ELECTRON_MASS):
         raise ValueError(f"no lepton has a mass of {lepton} GeV")
-    rate = (sections * flux()).ravel()
+    rate = (sections * (flux() if table is None else table.at(energy))).ravel()
+    if not rate.sum() > 0:
+        raise ConfigError(
+            f"no neutrino of this flux makes a lepton of {lepton:g} GeV: it is 0 from {LOWEST_ENERGY:g} GeV, or the "
+            f"threshold of the reaction, to {HIGHEST_ENERGY:g} GeV"
+        )
     return Spectrum(energy, np.cumsum(rate) / rate.sum())
 
 
-def mode_fractions(lepton: float, low: float = 0.0, high: float = math.inf) -> Float64[np.ndarray, " 3"]:
-    """Shares of QE, RES and DIS among the reacting neutrinos between two energies, GeV."""
-    found = spectrum(lepton)
+def mode_fractions(
+    lepton: float, low: float = 0.0, high: float = math.inf, table: FluxTable | None = None
+) -> Float64[np.ndarray, " 3"]:
+    """Shares of QE, RES and DIS among the reacting neutrinos between two energies, GeV; the rest as `spectrum`."""
+    found = spectrum(lepton, table)
     rate = np.diff(found.cumulative, prepend=0.0).reshape(len(NEUTRINO_MODES), -1)
     chosen = rate[:, (found.energy >= low) & (found.energy < high)].sum(axis=1)
     return chosen / chosen.sum()

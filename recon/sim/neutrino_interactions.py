@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from recon.sim.compiled import compiled
+from recon.sim.flux_table import FluxTable
 from recon.sim.neutrino_detector import (
     BINDING_ENERGY,
     ELECTRON,
@@ -56,9 +57,9 @@ class Neutrinos(NamedTuple):
     lepton: float
 
 
-def neutrinos(lepton: float) -> Neutrinos:
-    """Tables by the mass of the outgoing lepton, GeV; 0 for neutral currents."""
-    return Neutrinos(spectrum(lepton), quasi_elastic(lepton), lepton)
+def neutrinos(lepton: float, flux: FluxTable | None = None) -> Neutrinos:
+    """Tables by the mass of the outgoing lepton, GeV; 0 for neutral currents. Without a flux that of the beam."""
+    return Neutrinos(spectrum(lepton, flux), quasi_elastic(lepton), lepton)
 
 
 @compiled

@@ -29,6 +29,13 @@ from recon.sim.neutrino_transport import follow
 CRITICAL_ENERGY = 0.085
 """Of the detector, GeV."""
 
+PUBLISHED_FLUX = (
+    (1.0, 0.377), (1.5, 0.914), (2.0, 1.0), (2.5, 0.469), (3.0, 0.168), (4.0, 0.0327), (5.0, 0.0207), (7.0, 0.0120),
+    (10.0, 0.0114), (12.0, 0.0124), (14.0, 0.0101), (16.0, 0.0062),
+)  # fmt: skip
+"""Energy (GeV) and flux of muon neutrinos, over that at 2 GeV, as NOvA published it for the near detector (Fermilab
+public document 8; the table `NOvA_FHC.dat` that the package DarkNews carries). Its mean energy is 2.57 GeV."""
+
 
 class Shots(NamedTuple):
     """Single particles that start in the middle of the detector along the beam axis.

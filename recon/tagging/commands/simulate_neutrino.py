@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,9 @@ from recon import __version__
 from recon.commands import Json, Output, console, progress_bars, write_json
 from recon.io.pixel_maps import has_empty_view
 from recon.io.root_pixel_maps import write_neutrino_events
+from recon.sim.flux_table import FluxTable, read_flux
 from recon.sim.neutrino import CLASSES, NeutrinoSimulation, simulate_neutrinos
+from recon.sim.neutrino_flux import HIGHEST_ENERGY, LOWEST_ENERGY
 from recon.tagging.labels import NEUTRINO_LABELS, NEUTRINO_MODES
 from recon.types import NeutrinoEvents
 
@@ -29,6 +32,8 @@ def simulate(
     classes: tuple[ClassName, ...] = ("numu", "nue", "nutau", "nc", "cosmic"),
     seed: int = 1,
     min_hits: int = 20,
+    flux: Path | None = None,
+    flux_column: int = 1,
     layout: Literal["ttree", "rntuple"] = "ttree",
     workers: int = 1,
     json: Json = None,
@@ -41,6 +46,8 @@ def simulate(
         classes: charged currents of muon, electron and tau neutrinos, neutral currents, cosmic rays.
         seed: of the random numbers; the same seed begins with the same events, whatever their number and the processes.
         min_hits: events with fewer hits are not kept.
+        flux: text with energies (GeV) and fluxes in columns, in place of the built-in beam.
+        flux_column: that holds the flux; 0 is the energy.
         layout: of the file, TTree or RNTuple.
         workers: processes.
         json: write settings, totals and the rate here.
@@ -50,6 +57,7 @@ def simulate(
         classes=tuple(classes),
         seed=seed,
         min_hits=min_hits,
+        flux=None if flux is None else _read(flux, flux_column),
         # The events do not depend on it: no more than about as many as are wanted.
         chunk_events=max(10, min(400, events // max(len(classes), 1))),
         workers=workers,
@@ -70,6 +78,17 @@ def simulate(
     )
     result = totals.tree() | {"cpu_seconds": cpu_seconds, "seconds": time.monotonic() - begin}
     write_json(json, metadata | result | {"output": str(output)})
+
+
+def _read(path: Path, column: int) -> FluxTable:
+    table = read_flux(path, column)
+    part = table.part_within(LOWEST_ENERGY, HIGHEST_ENERGY)
+    if part < 1:
+        console.print(
+            f"{100 * (1 - part):.2g} % of the neutrinos of {path} are left out: their energies are not within "
+            f"{LOWEST_ENERGY:g} to {HIGHEST_ENERGY:g} GeV"
+        )
+    return table
 
 
 def settings(config: NeutrinoSimulation) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from recon.sim.neutrino_quasielastic import (
 from recon.sim.neutrino_random import seed_stream
 from recon.sim.neutrino_reactions import DIS, QE, RES, inelastic_reaction, react, resonance_mass
 from recon.sim.neutrino_stack import new_stack
-from recon.sim.neutrino_validation import quasi_elastic_sample
+from recon.sim.neutrino_validation import PUBLISHED_FLUX, quasi_elastic_sample
 from tests.reference.neutrino import invariant_mass, llewellyn_smith
 
 ALONG = (0.0, 0.0, 1.0)
@@ -143,6 +143,17 @@ def test_the_beam_peaks_where_it_should():
     tail = [beam[(energy > low) & (energy < low + 1)].mean() / beam.max() for low in (3, 4, 5, 7)]
     assert 0.1 > tail[0] > tail[1] > tail[2] > tail[3] > 0.001
     assert beam[energy > 20].sum() < 0.01 * beam.sum()
+
+
+def test_the_beam_is_near_the_collaborations_own():
+    energy, published = np.array(PUBLISHED_FLUX).T
+    ours = np.interp(energy, energies(), flux() / np.interp(2.0, energies(), flux()))
+    # Of the near detector, which sees the length of the decay pipe: its spectrum is wider, most below the peak.
+    above = energy >= 1.5
+    np.testing.assert_array_less(np.abs(np.log(ours / published))[above], np.log(2.05))
+    assert (np.abs(np.log(ours / published)) < np.log(1.5))[above].mean() > 0.5
+    mean = (energies() * flux()).sum() / flux().sum()
+    assert mean == pytest.approx(2.57, rel=0.2)
 
 
 def test_modes_are_those_of_the_training_sample():

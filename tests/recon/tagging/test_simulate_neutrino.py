@@ -55,3 +55,26 @@ def test_settings_that_cannot_be(tmp_path, capsys):
     assert main(["simulate", "neutrino", "-o", str(tmp_path / "events.root"), "--min-hits", "0"]) == 2
     assert "min_hits of the neutrino simulation is 0" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_flux_of_a_file(tmp_path, capsys):
+    output, flux = tmp_path / "events.root", tmp_path / "flux.txt"
+    flux.write_text("# GeV nue numu\n1 9 0\n2 9 1\n100 9 0\n")
+    words = [
+        "simulate",
+        "neutrino",
+        "-o",
+        str(output),
+        "--events",
+        "4",
+        "--classes",
+        "numu",
+        "--flux",
+        str(flux),
+    ]
+    assert main([*words, "--flux-column", "2"]) == 0
+    assert "16 % of the neutrinos of" in capsys.readouterr().out.replace("\n", " ")
+    kept = read_metadata(output)["simulation"]["flux"]
+    assert kept == {"energy": [1, 2, 100], "flux": [0, 1, 0]}
+    assert main([*words, "--flux-column", "3"]) == 2
+    assert "flux column 3 of" in capsys.readouterr().err
