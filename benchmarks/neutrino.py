@@ -30,13 +30,21 @@ from recon.sim.neutrino_detector import (
     RADIATION_LENGTH,
     TAU_MASS,
 )
-from recon.sim.neutrino_flux import mode_fractions, spectrum
+from recon.sim.neutrino_flux import charged_current, energies, flux, mode_fractions, spectrum
 from recon.sim.neutrino_matter import muon_range
 from recon.sim.neutrino_quasielastic import differential_cross_section
-from recon.sim.neutrino_validation import expected_maximum, quasi_elastic_sample, shoot, shower_maximum
+from recon.sim.neutrino_validation import (
+    PUBLISHED_FLUX,
+    expected_maximum,
+    quasi_elastic_sample,
+    shoot,
+    shower_maximum,
+)
 from recon.tagging.labels import NEUTRINO_LABELS, NEUTRINO_MODES
 
 ENERGIES = (0.5, 1.0, 2.0, 5.0)
+FLUX_ROWS = (1.0, 3.0, 5.0, 10.0, 14.0)
+"""GeV."""
 
 
 def rates(events: int, seed: int) -> dict[str, float]:
@@ -76,6 +84,11 @@ def physics(shots: int) -> list[tuple[str, float, float]]:
         NEUTRINO_MODES, mode_fractions(MUON_MASS), (0.203, 0.332, 0.465), strict=True
     ):
         rows.append((f"numu CC: {name}", float(ours), published))
+    for energy, published in PUBLISHED_FLUX:
+        if energy in FLUX_ROWS:
+            rows.append(
+                (f"flux at {energy:g} GeV over that at 2 GeV", float(relative_flux(energy)), published)
+            )
     for energy, published in ((1.0, 21.8), (5.0, 4.04), (20.0, 0.241)):
         ours = surface_flux(np.array([energy]), np.ones(1))[0]
         rows.append((f"vertical muons of {energy:g} GeV [1/(m2 s sr GeV)]", float(ours), published))
@@ -107,6 +120,8 @@ def panels(shots: int) -> list[Panel]:
               {"muons": (muons, depths)}),
         _elastic_panel(shots),
         _spectrum_panel(),
+        _flux_panel(),
+        _modes_panel(),
         Panel("vertical muons: ours, and mulder", "energy [GeV]", r"1/(m$^2$ s sr GeV)",
               {"sea level": (energy, surface_flux(energy, np.ones_like(energy)))}, {"sea level": known},
               log_x=True, log_y=True),
@@ -133,6 +148,38 @@ def _spectrum_panel() -> Panel:
         shown = found.energy < 25
         lines[name] = (found.energy[shown], rate[shown] / (found.energy[1] - found.energy[0]))
     return Panel("reacting neutrinos", "energy [GeV]", "fraction a GeV", lines, {})
+
+
+def relative_flux(energy: Any) -> Any:
+    """Flux of muon neutrinos over that at 2 GeV."""
+    return np.interp(energy, energies(), flux()) / np.interp(2.0, energies(), flux())
+
+
+def _flux_panel() -> Panel:
+    energy = np.linspace(0.5, 20, 200)
+    return Panel(
+        "flux of muon neutrinos over that at 2 GeV: ours, and NOvA's (near detector)",
+        "energy [GeV]",
+        "",
+        {"far detector": (energy, relative_flux(energy))},
+        {"near detector": tuple(np.array(PUBLISHED_FLUX).T)},
+        log_y=True,
+    )
+
+
+def _modes_panel() -> Panel:
+    energy = np.geomspace(0.3, 30, 120)
+    each = charged_current(energy) / energy
+    lines = {name: (energy, values) for name, values in zip(NEUTRINO_MODES, each, strict=True)}
+    measured = {"measured total": (np.array([10.0, 20.0]), np.array([0.66, 0.66]))}
+    return Panel(
+        "charged currents of muon neutrinos on CH$_2$",
+        "energy [GeV]",
+        r"$10^{-38}$ cm$^2$ / GeV a nucleon",
+        lines | {"total": (energy, each.sum(0))},
+        measured,
+        log_x=True,
+    )
 
 
 def gallery(path: Path, sample: Path, per_class: int) -> None:
@@ -179,7 +226,7 @@ def main(
     for name, ours, published in table:
         print(f"| {name} | {ours:.4g} | {published:.4g} |")
     if plot is not None:
-        plot_panels(plot, panels(shots))
+        plot_panels(plot, panels(shots), columns=4)
     if gallery_path is not None:
         gallery(gallery_path, sample, per_class)
     if json is not None:
