@@ -14,20 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from hgcal_physics import Column, judge, line
 
 from recon.hgcal_clustering.condensation import label_graph
 from recon.hgcal_clustering.config import HgcalConfig
-from recon.hgcal_clustering.hybrid import HybridConfig, probabilities, showers_of
+from recon.hgcal_clustering.hybrid import HybridConfig, ask, showers_of
 from recon.hgcal_clustering.model import CondensationNetwork
 from recon.hgcal_clustering.pipeline import endcaps, join_rows, load_cells, showers_from_clusters
-from recon.hgcal_clustering.rows import nothing
 from recon.hgcal_clustering.shipped import load_model, load_network
-from recon.hgcal_clustering.shower_graph import ShowerGraph, pad_graph, shower_graph
+from recon.hgcal_clustering.shower_graph import ShowerGraph, shower_graph
 from recon.hgcal_clustering.training_data import TrainingEvent, prepare
 from recon.io.root_rechits import read_rechits
 from recon.types import DensityClusters
@@ -81,7 +78,7 @@ def main(
     cells, network = load_cells(chain), load_network(chain.hybrid.weights, chain.hybrid.network)
     for event in itertools.chain.from_iterable(map(read_rechits, files)):
         known = prepare(event, chain, cells)
-        answers = list(ask(known, network, chain))
+        answers = list(answered(known, network, chain))
         losses += [answer.loss for answer in answers if answer.loss is not None]
         for decision, column in zip(decisions, columns, strict=True):
             density = decide(answers, decision, len(known.clusters.valid))
@@ -92,32 +89,23 @@ def main(
         print(row(decision, column))
 
 
-def ask(event: TrainingEvent, network: CondensationNetwork, chain: HgcalConfig) -> Iterator[Answered]:
+def answered(event: TrainingEvent, network: CondensationNetwork, chain: HgcalConfig) -> Iterator[Answered]:
     """The network's probabilities in both endcaps."""
     for clusters, rows in endcaps(event.clusters):
         times = None if event.times is None else event.times.at(rows)
         graph, density = shower_graph(clusters, chain.hybrid.graph, times)
-        n = len(graph.row)
-        if n == 0:
-            yield Answered(rows, graph, np.zeros((0, 1)), None)
-            continue
-        padded = jax.tree.map(jnp.asarray, pad_graph(graph))
-        found = np.asarray(probabilities(network, padded))[:n].astype(np.float64)
+        found = ask(network, graph)
         # The shares know layer clusters by their rows in the event.
         labelled = label_graph(graph._replace(row=rows[graph.row]), density, event.shares, event.energy)
         each = -(np.log(np.maximum(found, 1e-7)) * labelled.target).sum(1)
-        yield Answered(rows, graph, found, float(each @ labelled.weight / labelled.weight.sum()))
+        loss = float(each @ labelled.weight / labelled.weight.sum()) if len(each) else None
+        yield Answered(rows, graph, found, loss)
 
 
 def decide(answers: list[Answered], decision: HybridConfig, n_clusters: int) -> DensityClusters:
     """Showers of an event."""
     parts = [
-        (
-            nothing(len(answer.row))
-            if answer.loss is None
-            else showers_of(answer.graph, answer.probability, decision, len(answer.row)),
-            answer.row,
-        )
+        (showers_of(answer.graph, answer.probability, decision, len(answer.row)), answer.row)
         for answer in answers
     ]
     return join_rows(parts, n_clusters)
@@ -126,7 +114,7 @@ def decide(answers: list[Answered], decision: HybridConfig, n_clusters: int) -> 
 def row(decision: HybridConfig, column: Column) -> str:
     """One line of the table."""
     shared, purity = np.array(column.shared), np.array(column.purity)
-    found = int(((shared > 0.5) & (purity > 0.5)).sum())
+    found = int(column.found.sum())
     cells = [f"{decision.member_share}", f"{decision.least_probability}"]
     cells.append(f"{found / len(shared):.4f} ({found} of {len(shared)})")
     cells += [f"{(shared >= 0.5).mean():.4f}", f"{np.median(purity):.3f}", f"{purity.mean():.3f}"]

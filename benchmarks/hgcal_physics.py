@@ -59,6 +59,11 @@ class Column:
     seconds: list[float] = field(default_factory=list)
     in_showers: list[float] = field(default_factory=list)
 
+    @property
+    def found(self) -> np.ndarray:
+        """Which particles one trackster holds more than half of, and is more than half made of."""
+        return (np.array(self.shared) > 0.5) & (np.array(self.purity) > 0.5)
+
 
 def main(
     files: tyro.conf.Positional[tuple[Path, ...]],
@@ -126,7 +131,7 @@ def row(file: str, model: str, column: Column) -> str:
     shared, purity, response, pdg = (
         np.array(values) for values in (column.shared, column.purity, column.response, column.pdg)
     )
-    found = (shared > 0.5) & (purity > 0.5)
+    found = column.found
     everything = np.ones(len(pdg), bool)
     cells = [file, model]
     for passed, chosen in (

@@ -30,13 +30,14 @@ from recon.sim.neutrino_detector import (
     RADIATION_LENGTH,
     TAU_MASS,
 )
-from recon.sim.neutrino_flux import charged_current, energies, flux, mode_fractions, spectrum
+from recon.sim.neutrino_flux import charged_current, fractions, mode_fractions, spectrum
 from recon.sim.neutrino_matter import muon_range
 from recon.sim.neutrino_quasielastic import differential_cross_section
 from recon.sim.neutrino_validation import (
     PUBLISHED_FLUX,
     expected_maximum,
     quasi_elastic_sample,
+    relative_flux,
     shoot,
     shower_maximum,
 )
@@ -86,9 +87,8 @@ def physics(shots: int) -> list[tuple[str, float, float]]:
         rows.append((f"numu CC: {name}", float(ours), published))
     for energy, published in PUBLISHED_FLUX:
         if energy in FLUX_ROWS:
-            rows.append(
-                (f"flux at {energy:g} GeV over that at 2 GeV", float(relative_flux(energy)), published)
-            )
+            ours = relative_flux(np.array([energy]))[0]
+            rows.append((f"flux at {energy:g} GeV over that at 2 GeV", float(ours), published))
     for energy, published in ((1.0, 21.8), (5.0, 4.04), (20.0, 0.241)):
         ours = surface_flux(np.array([energy]), np.ones(1))[0]
         rows.append((f"vertical muons of {energy:g} GeV [1/(m2 s sr GeV)]", float(ours), published))
@@ -144,15 +144,10 @@ def _spectrum_panel() -> Panel:
     lines = {}
     for name, lepton in (("numu CC", MUON_MASS), ("nutau CC", TAU_MASS), ("NC", 0.0)):
         found = spectrum(lepton)
-        rate = np.diff(found.cumulative, prepend=0).reshape(len(NEUTRINO_MODES), -1).sum(axis=0)
+        rate = fractions(found).sum(axis=0)
         shown = found.energy < 25
         lines[name] = (found.energy[shown], rate[shown] / (found.energy[1] - found.energy[0]))
     return Panel("reacting neutrinos", "energy [GeV]", "fraction a GeV", lines, {})
-
-
-def relative_flux(energy: Any) -> Any:
-    """Flux of muon neutrinos over that at 2 GeV."""
-    return np.interp(energy, energies(), flux()) / np.interp(2.0, energies(), flux())
 
 
 def _flux_panel() -> Panel:

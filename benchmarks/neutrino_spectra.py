@@ -16,7 +16,7 @@ import tyro
 
 from recon.sim.flux_table import FluxTable, read_flux
 from recon.sim.neutrino_detector import MUON_MASS
-from recon.sim.neutrino_flux import energies, flux, mode_fractions, spectrum
+from recon.sim.neutrino_flux import energies, flux, fractions, mode_fractions, spectrum
 from recon.tagging.labels import NEUTRINO_MODES
 
 BANDS = (0.0, 1.0, 3.0, 5.0, 8.0, 12.0, 20.0, 60.0)
@@ -33,8 +33,7 @@ def narrow_beam() -> FluxTable:
 def shares(table: FluxTable | None) -> list[float]:
     """Of the charged currents of muon neutrinos, in bands of energy and by mode."""
     found = spectrum(MUON_MASS, table)
-    rate = np.diff(found.cumulative, prepend=0.0).reshape(len(NEUTRINO_MODES), -1).sum(0)
-    bands = np.histogram(found.energy, BANDS, weights=rate)[0]
+    bands = np.histogram(found.energy, BANDS, weights=fractions(found).sum(0))[0]
     return [*bands.tolist(), *mode_fractions(MUON_MASS, table=table).tolist()]
 
 

@@ -14,7 +14,7 @@ from recon.errors import ConfigError
 from recon.hgcal_clustering.cluster_times import ClusterTimes
 from recon.hgcal_clustering.condensation import as_density, showers_from
 from recon.hgcal_clustering.model import CondensationConfig, CondensationNetwork
-from recon.hgcal_clustering.rows import nothing, to_rows
+from recon.hgcal_clustering.rows import to_rows
 from recon.hgcal_clustering.shower_graph import GraphConfig, ShowerGraph, pad_graph, shower_graph
 from recon.types import Array, Clusters, DensityClusters
 
@@ -74,10 +74,19 @@ def condense(
         DataError: layer clusters that cannot be used; see `shower_graph`.
     """
     graph, _ = shower_graph(clusters, config.graph, times)
-    if len(graph.row) == 0:
-        return nothing(len(clusters.valid))
+    return showers_of(graph, ask(network, graph), config, len(clusters.valid))
+
+
+def ask(network: CondensationNetwork, graph: ShowerGraph) -> Float[np.ndarray, "n k1"]:
+    """What a network says of a graph that is not padded: probabilities as `showers_of` takes them.
+
+    Nobody is asked about a graph without layer clusters.
+    """
+    n, slots = graph.candidate.shape
+    if n == 0:
+        return np.zeros((0, slots + 1))
     found: Any = jax.device_get(probabilities(network, jax.tree.map(jax.numpy.asarray, pad_graph(graph))))
-    return showers_of(graph, found[: len(graph.row)].astype(np.float64), config, len(clusters.valid))
+    return np.asarray(found[:n], np.float64)
 
 
 def showers_of(

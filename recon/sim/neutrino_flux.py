@@ -158,11 +158,16 @@ def spectrum(lepton: float, table: FluxTable | None = None) -> Spectrum:
     return Spectrum(energy, np.cumsum(rate) / rate.sum())
 
 
+def fractions(found: Spectrum) -> Float64[np.ndarray, "m e"]:
+    """Shares of modes and bins among all that react; 1 in all."""
+    return np.diff(found.cumulative, prepend=0.0).reshape(len(NEUTRINO_MODES), -1)
+
+
 def mode_fractions(
     lepton: float, low: float = 0.0, high: float = math.inf, table: FluxTable | None = None
 ) -> Float64[np.ndarray, " 3"]:
     """Shares of QE, RES and DIS among the reacting neutrinos between two energies, GeV; the rest as `spectrum`."""
     found = spectrum(lepton, table)
-    rate = np.diff(found.cumulative, prepend=0.0).reshape(len(NEUTRINO_MODES), -1)
+    rate = fractions(found)
     chosen = rate[:, (found.energy >= low) & (found.energy < high)].sum(axis=1)
     return chosen / chosen.sum()

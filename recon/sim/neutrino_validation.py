@@ -17,6 +17,7 @@ from recon.sim.neutrino_detector import (
     PLANES,
     RADIATION_LENGTH,
 )
+from recon.sim.neutrino_flux import energies, flux
 from recon.sim.neutrino_kinematics import Vector
 from recon.sim.neutrino_light import Light, attenuation, darken, new_light
 from recon.sim.neutrino_matter import Matter, matter
@@ -35,6 +36,11 @@ PUBLISHED_FLUX = (
 )  # fmt: skip
 """Energy (GeV) and flux of muon neutrinos, over that at 2 GeV, as NOvA published it for the near detector (Fermilab
 public document 8; the table `NOvA_FHC.dat` that the package DarkNews carries). Its mean energy is 2.57 GeV."""
+
+
+def relative_flux(energy: Float64[np.ndarray, " e"]) -> Float64[np.ndarray, " e"]:
+    """Flux of the built-in beam at some energies (GeV), over that at 2 GeV; what `PUBLISHED_FLUX` is of NOvA."""
+    return np.interp(energy, energies(), flux()) / np.interp(2.0, energies(), flux())
 
 
 class Shots(NamedTuple):
